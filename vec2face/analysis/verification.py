@@ -1,0 +1,182 @@
+"""Verification of pairs by ten folds, the protocol of insightface.
+
+The embedding of a picture is that of the picture plus that of its mirror image, L2-normalised.
+Two pictures are taken for one person when the squared L2 distance of their embeddings is below a
+threshold. Thresholds are 0, 0.01, ..., 3.99; for each of ten contiguous folds the first threshold
+that is best on the nine others is applied to it. Accuracy is the mean over the folds.
+
+Counting is by histogram: a pair is accepted from one threshold index on, so cumulative sums of a
+(fold, index) histogram give every count at once, and they are the integers that comparing each
+pair with each threshold gives.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from vec2face.faces.benchmarks import Benchmark
+from vec2face.faces.images import decode
+from vec2face.files import InputError
+
+THRESHOLDS = np.arange(0, 4, 0.01)
+FOLDS = 10
+
+Embed = Callable[[np.ndarray], np.ndarray]
+"""From pictures uint8 (N, H, W, 3), RGB, to embeddings (N, D)."""
+
+
+@dataclass(frozen=True)
+class Verification:
+    """The result on one benchmark.
+
+    Attributes:
+        accuracy: mean over the folds, in [0, 1].
+        std: standard deviation over the folds (population).
+        threshold: mean of the folds' thresholds, squared L2 distance.
+        distances: (P,) float64 squared L2 distances of the pairs.
+        same: (P,) bool, whether a pair shows one person.
+    """
+
+    accuracy: float
+    std: float
+    threshold: float
+    distances: np.ndarray
+    same: np.ndarray
+
+
+def ten_folds(
+    distances: np.ndarray, same: np.ndarray, thresholds: np.ndarray = THRESHOLDS
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return each fold's accuracy and threshold, (10,) each.
+
+    Args:
+        distances: (P,) squared L2 distances; NaN counts as never accepted.
+        same: (P,) bool.
+        thresholds: rising.
+
+    Raises:
+        ValueError: on fewer pairs than folds or shapes that differ.
+    """
+    pairs = len(distances)
+    if pairs < FOLDS or distances.shape != same.shape or distances.ndim != 1:
+        raise ValueError(f"ten folds of {distances.shape} distances and {same.shape} labels")
+    # Contiguous folds; the first (pairs mod 10) of them have one pair more.
+    sizes = np.full(FOLDS, pairs // FOLDS)
+    sizes[: pairs % FOLDS] += 1
+    fold = np.repeat(np.arange(FOLDS), sizes)
+    # A pair is accepted by the thresholds above its distance: from this index on.
+    bins = len(thresholds) + 1
+    first = np.searchsorted(thresholds, distances, side="right")
+    counts = np.bincount((fold * 2 + same) * bins + first, minlength=FOLDS * 2 * bins)
+    accepted = counts.reshape(FOLDS, 2, bins)[:, :, :-1].cumsum(axis=2)
+    different = np.bincount(fold[~same.astype(bool)], minlength=FOLDS)
+    right = accepted[:, 1] + (different[:, None] - accepted[:, 0])
+    best = (right.sum(axis=0) - right).argmax(axis=1)
+    return right[np.arange(FOLDS), best] / sizes, thresholds[best]
+
+
+def verify(distances: np.ndarray, same: np.ndarray) -> Verification:
+    """Return the ten-fold result of (P,) distances and labels."""
+    accuracies, thresholds = ten_folds(distances, same)
+    return Verification(
+        float(accuracies.mean()), float(accuracies.std()), float(thresholds.mean()), distances, same
+    )
+
+
+def evaluate(embed: Embed, benchmark: Benchmark, *, block: int = 512) -> Verification:
+    """Return the result of one recognizer on one benchmark.
+
+    Args:
+        embed: the recognizer; called with pictures and with their mirror images.
+        benchmark: encoded pictures 2i and 2i + 1 form pair i.
+        block: pictures decoded at a time.
+
+    Raises:
+        InputError: if a picture is broken, naming benchmark and picture.
+    """
+    return evaluate_all({"": embed}, benchmark, block=block)[""]
+
+
+def evaluate_all(
+    embeds: Mapping[str, Embed], benchmark: Benchmark, *, block: int = 512
+) -> dict[str, Verification]:
+    """Return the results of several recognizers; each picture is decoded once for all of them."""
+    rows: dict[str, list[np.ndarray]] = {name: [] for name in embeds}
+    for pictures in _blocks(benchmark, block + block % 2):
+        mirrored = np.ascontiguousarray(pictures[:, :, ::-1])
+        for name, embed in embeds.items():
+            # Sums and distances in float64, as the protocol's reference has them.
+            rows[name].append(embed(pictures).astype(np.float64) + embed(mirrored))
+    return {
+        name: verify(squared_distances(np.concatenate(parts)), benchmark.same)
+        for name, parts in rows.items()
+    }
+
+
+def squared_distances(embeddings: np.ndarray) -> np.ndarray:
+    """Return (P,) squared L2 distances between rows 2i and 2i + 1 of (2P, D), after normalising."""
+    norms = np.sqrt(np.einsum("nd,nd->n", embeddings, embeddings))[:, None]
+    norms[norms == 0] = 1.0
+    unit = embeddings / norms
+    return np.square(unit[0::2] - unit[1::2]).sum(axis=1)
+
+
+def _blocks(benchmark: Benchmark, block: int) -> Iterator[np.ndarray]:
+    """Yield uint8 (B, H, W, 3), all of the first picture's size."""
+    size = None
+    for first in range(0, len(benchmark.images), block):
+        pictures = []
+        for i, data in enumerate(benchmark.images[first : first + block], start=first):
+            picture = decode(data, f"{benchmark.name}, picture {i}", size)
+            size = size or picture.shape[0]
+            pictures.append(picture)
+        if len({p.shape for p in pictures}) > 1:
+            raise InputError(
+                f"{benchmark.name}: pictures {first} to {first + len(pictures) - 1} are not all"
+                f" {size}x{size}; benchmarks hold aligned squares of one size"
+            )
+        yield np.stack(pictures)
+
+
+def roc(distances: np.ndarray, same: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the ROC curve: false accept rates, true accept rates, thresholds.
+
+    One point for each distinct distance, with pairs at or below it accepted, and (0, 0) before
+    them with threshold -inf; rising.
+
+    Args:
+        distances: (P,), finite.
+        same: (P,) bool, with both kinds of pair.
+
+    Raises:
+        ValueError: if all pairs are of one kind.
+    """
+    same = same.astype(bool)
+    if same.all() or not same.any():
+        raise ValueError("a ROC curve needs pairs of one person and of two")
+    order = np.argsort(distances, kind="stable")
+    ordered = distances[order]
+    last = np.append(np.flatnonzero(np.diff(ordered)), len(ordered) - 1)
+    true = np.cumsum(same[order])[last] / same.sum()
+    false = np.cumsum(~same[order])[last] / (~same).sum()
+    return np.append(0.0, false), np.append(0.0, true), np.append(-np.inf, ordered[last])
+
+
+def tar_at_far(distances: np.ndarray, same: np.ndarray, far: float) -> float:
+    """Return the highest true accept rate whose false accept rate is at most ``far``."""
+    false, true, _ = roc(distances, same)
+    return float(true[np.searchsorted(false, far, side="right") - 1])
+
+
+def equal_error_rate(distances: np.ndarray, same: np.ndarray) -> float:
+    """Return the rate at which false accepts equal false rejects.
+
+    Between two points of the ROC curve the rates are taken as linear.
+    """
+    false, true, _ = roc(distances, same)
+    gap = false - (1 - true)  # rises from -1 to 1
+    after = int(np.argmax(gap >= 0))
+    before = after - 1
+    share = -gap[before] / (gap[after] - gap[before])
+    return float(false[before] + share * (false[after] - false[before]))

@@ -1,0 +1,72 @@
+"""Checkpoints: what a killed run needs to go on as if it had never stopped."""
+
+import pickle
+import shutil
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vec2face.files import fingerprint, whole_file
+
+KEPT = 2
+
+
+def work_folder(stage: str, *parts: Any, root: Path | str = "work") -> Path:
+    """Return (and create) ``root/<stage>-<fingerprint of parts>``.
+
+    Args:
+        stage: the stage's name.
+        parts: all that the result depends on: parameters (JSON-able), input files (``Path``, by
+            content), a version of the code. Other parts give another folder, so a changed
+            parameter or input never continues from a foreign state.
+        root: where work folders live; they hold nothing that cannot be made again.
+    """
+    folder = Path(root) / f"{stage}-{fingerprint(*parts)}"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+class Checkpoint:
+    """The numbered states of one run in one folder, of which the last two are kept.
+
+    Files are written aside and renamed, so a name that exists was written whole; a state that
+    cannot be read all the same (a full disk, a broken file system) is passed over for the one
+    before it. States are nested dicts and lists of tensors, numbers and strings, and nothing
+    else: they are loaded without unpickling objects.
+    """
+
+    def __init__(self, folder: Path | str) -> None:
+        self.folder = Path(folder)
+
+    def _files(self) -> list[Path]:
+        return sorted(self.folder.glob("state-*.pt"))
+
+    def save(self, step: int, state: dict[str, Any]) -> None:
+        """Write ``state`` as that of ``step`` and remove all but the last two.
+
+        Raises:
+            ValueError: if ``step`` is negative.
+            OSError: if the disk is full; the earlier states stay.
+        """
+        if step < 0:
+            raise ValueError(f"a step is >= 0, not {step}")
+        with whole_file(self.folder / f"state-{step:010d}.pt") as temporary:
+            torch.save(state, temporary)
+        for old in self._files()[:-KEPT]:
+            old.unlink(missing_ok=True)
+
+    def load(self) -> tuple[int, dict[str, Any]] | None:
+        """Return the last readable (step, state), or None for a fresh start."""
+        for path in reversed(self._files()):
+            try:
+                state = torch.load(path, map_location="cpu", weights_only=True)
+            except (OSError, EOFError, RuntimeError, pickle.UnpicklingError, zipfile.BadZipFile):
+                continue
+            return int(path.stem.split("-")[1]), state
+        return None
+
+    def clear(self) -> None:
+        """Remove the folder with all its states, once the result is written."""
+        shutil.rmtree(self.folder, ignore_errors=True)

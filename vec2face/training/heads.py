@@ -1,0 +1,161 @@
+"""Margin heads: they turn embeddings and labels into logits whose cross-entropy spreads identities.
+
+Every head compares the embedding with one learned direction per identity by cosine and makes the
+true identity's cosine harder to reach before scaling:
+
+- ArcFace (Deng et al., 2019, eq. 3): cos(theta + m);
+- CosFace (Wang et al., 2018, eq. 4): cos(theta) - m;
+- combined margin (Deng et al., 2019, eq. 4): cos(m1 * theta + m2) - m3;
+- MagFace (Meng et al., 2021, eqs. 4-6): cos(theta + m(a)), where the margin grows with the
+  feature's norm a, so that the norm comes to tell the picture's quality.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+class MarginHead(nn.Module):
+    """The combined margin, of which ArcFace and CosFace are cases.
+
+    Args:
+        embedding: length of the embeddings.
+        classes: number of identities.
+        scale: factor on the cosines, written s.
+        angle_factor: m1.
+        angle_margin: m2 in radians.
+        cosine_margin: m3.
+    """
+
+    def __init__(
+        self,
+        embedding: int,
+        classes: int,
+        *,
+        scale: float = 64.0,
+        angle_factor: float = 1.0,
+        angle_margin: float = 0.0,
+        cosine_margin: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.scale = scale
+        self.angle_factor = angle_factor
+        self.angle_margin = angle_margin
+        self.cosine_margin = cosine_margin
+        self.weight = nn.Parameter(torch.empty(classes, embedding))
+        nn.init.normal_(self.weight, std=0.01)
+
+    def forward(self, embeddings: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Return logits (B, classes) and a scalar penalty to add to their cross-entropy.
+
+        Args:
+            embeddings: (B, embedding), any norm.
+            labels: (B,) int64.
+        """
+        cosines = functional.linear(
+            functional.normalize(embeddings.float()), functional.normalize(self.weight.float())
+        )
+        norms = embeddings.float().norm(dim=1)
+        true = cosines.gather(1, labels[:, None])[:, 0]
+        harder = self.with_margin(true, norms)
+        return self.scale * cosines.scatter(1, labels[:, None], harder[:, None]), self.penalty(
+            norms
+        )
+
+    def with_margin(self, cosine: Tensor, norm: Tensor) -> Tensor:
+        """Return the true identity's cosine (B,) with its margin."""
+        return self._turn(cosine, self.angle_margin) - self.cosine_margin
+
+    def penalty(self, norm: Tensor) -> Tensor:
+        """Return a scalar added to the loss: none for the fixed margins."""
+        return norm.new_zeros(())
+
+    def _turn(self, cosine: Tensor, margin: float | Tensor) -> Tensor:
+        """Return cos(m1 * theta + margin), continued as a falling line beyond pi.
+
+        Without the continuation a sample turned past pi would be rewarded for getting worse.
+        """
+        if isinstance(margin, float) and margin == 0 and self.angle_factor == 1:
+            return cosine
+        cosine = cosine.clamp(-1 + 1e-7, 1 - 1e-7)
+        if self.angle_factor != 1:
+            cosine = torch.cos(self.angle_factor * torch.acos(cosine))
+        margin = torch.as_tensor(margin, dtype=cosine.dtype, device=cosine.device)
+        sine = torch.sqrt(1 - cosine * cosine)
+        turned = cosine * torch.cos(margin) - sine * torch.sin(margin)
+        line = cosine - margin * torch.sin(margin)
+        return torch.where(cosine > -torch.cos(margin), turned, line)
+
+
+class MagFaceHead(MarginHead):
+    """MagFace: the margin rises linearly with the norm from ``margins[0]`` to ``margins[1]``.
+
+    Args:
+        embedding: length of the embeddings.
+        classes: number of identities.
+        scale: factor on the cosines.
+        norms: the range of norms; outside it a norm counts as the nearer end.
+        margins: margin in radians at either end.
+        weight_of_norms: lambda_g, the weight of the penalty that pushes norms upwards.
+    """
+
+    def __init__(
+        self,
+        embedding: int,
+        classes: int,
+        *,
+        scale: float = 64.0,
+        norms: tuple[float, float] = (10.0, 110.0),
+        margins: tuple[float, float] = (0.45, 0.8),
+        weight_of_norms: float = 35.0,
+    ) -> None:
+        super().__init__(embedding, classes, scale=scale)
+        self.norms = norms
+        self.margins = margins
+        self.weight_of_norms = weight_of_norms
+
+    def with_margin(self, cosine: Tensor, norm: Tensor) -> Tensor:
+        """Return the true identity's cosine (B,) with the margin that its norm asks for."""
+        low, high = self.norms
+        share = (norm.clamp(low, high) - low) / (high - low)
+        return self._turn(cosine, self.margins[0] + share * (self.margins[1] - self.margins[0]))
+
+    def penalty(self, norm: Tensor) -> Tensor:
+        """Return lambda_g * mean(a / u^2 + 1 / a), u the highest norm (MagFace, eq. 6)."""
+        norm = norm.clamp(*self.norms)
+        return self.weight_of_norms * (norm / self.norms[1] ** 2 + 1 / norm).mean()
+
+
+def build_head(
+    name: str, embedding: int, classes: int, *, scale: float = 64.0, margin: float | None = None
+) -> MarginHead:
+    """Build a head by name.
+
+    Args:
+        name: ``"arcface"`` (margin 0.5), ``"cosface"`` (margin 0.35), ``"magface"`` or
+            ``"softmax"`` (no margin).
+        embedding: length of the embeddings.
+        classes: number of identities.
+        scale: factor on the cosines.
+        margin: replaces the default margin; not for MagFace and softmax.
+
+    Raises:
+        ValueError: on an unknown name, a margin that the head does not take, or a bad scale.
+    """
+    if scale <= 0 or not math.isfinite(scale):
+        raise ValueError(f"scale is a positive number, not {scale}")
+    if name == "arcface":
+        margin = 0.5 if margin is None else float(margin)
+        return MarginHead(embedding, classes, scale=scale, angle_margin=margin)
+    if name == "cosface":
+        margin = 0.35 if margin is None else float(margin)
+        return MarginHead(embedding, classes, scale=scale, cosine_margin=margin)
+    if name not in ("magface", "softmax"):
+        raise ValueError(f"no head {name!r}; there are arcface, cosface, magface, softmax")
+    if margin is not None:
+        raise ValueError(f"the head {name} takes no margin")
+    if name == "magface":
+        return MagFaceHead(embedding, classes, scale=scale)
+    return MarginHead(embedding, classes, scale=scale)
