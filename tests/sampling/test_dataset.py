@@ -1,0 +1,183 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from vec2face.faces.images import decode, encode, to_uint8
+from vec2face.faces.source import open_source
+from vec2face.files import InputError, fingerprint
+from vec2face.models.masks import masks as draw_masks
+from vec2face.sampling import dataset
+from vec2face.sampling.perturbation import Perturbation
+
+
+class Stub(nn.Module):
+    """Paints blocks from feature and masks, with per-sample arithmetic that never rounds apart."""
+
+    image_size = 16
+
+    def __init__(self, pause=0.0, fail_at=None):
+        super().__init__()
+        self.batches, self.pause, self.fail_at = [], pause, fail_at
+
+    def forward(self, features, drop, mask):
+        if len(self.batches) == self.fail_at:
+            raise KeyboardInterrupt
+        self.batches.append(len(features))
+        time.sleep(self.pause)
+        assert features.dtype == torch.float32
+        assert drop.shape == mask.shape == (len(features), 49)
+        assert not torch.is_grad_enabled()
+        levels = torch.tanh(features[:, :16])
+        rows = (mask[:, :16].float() + drop[:, :16]) / 8
+        image = (levels[:, :, None] * levels[:, None, :] + rows[:, :, None]).clamp(-1, 1)
+        return torch.stack([image, -image, image.transpose(1, 2)], 1)
+
+
+def masks(first, count):
+    return draw_masks(4, first, count, 0.1, 1.0, 0.15)
+
+
+IDENTITIES = np.random.default_rng(0).normal(size=(7, 24)).astype(np.float32)
+MIXTURE = Perturbation(4, 5, [0.3, 0.7], [0.6, 0.4], 0.5, 1.0)
+
+
+def run(folder, generator=None, identities=IDENTITIES, **options):
+    return dataset.generate(
+        generator or Stub(),
+        identities,
+        MIXTURE,
+        masks,
+        store=folder / "generated",
+        vectors=folder / "vectors.npy",
+        work=folder / "work",
+        made_by="test",
+        **options,
+    )
+
+
+def content(folder):
+    return fingerprint(folder / "generated", folder / "vectors.npy")
+
+
+@pytest.fixture(autouse=True)
+def _small_blocks(monkeypatch):
+    monkeypatch.setattr(dataset, "BLOCK", 8)
+
+
+def test_store_vectors_and_labels_are_those_of_the_samples(tmp_path):
+    summary = run(tmp_path, quality=90)
+    source = open_source(tmp_path / "generated")
+    assert source.labels.tolist() == np.repeat(np.arange(7), 5).tolist()
+    vectors = np.load(tmp_path / "vectors.npy")
+    expected, draws = MIXTURE.vectors(IDENTITIES, 0, 35)
+    assert vectors.dtype == np.float32
+    assert np.array_equal(vectors, expected)
+    with torch.inference_mode():
+        images = to_uint8(Stub()(torch.from_numpy(expected), *masks(0, 35)))
+    for s in range(35):
+        assert source.encoded(s) == encode(images[s], 90)
+    assert decode(source.encoded(0), "x").shape == (16, 16, 3)
+    assert summary["images"] == 35
+    assert summary["draws"] == draws.sum()
+    assert source.manifest["seed"] == 4
+    assert source.manifest["image_size"] == 16
+
+
+@pytest.mark.parametrize("batch", [1, 3, 64])
+def test_images_do_not_depend_on_batch_size(tmp_path, batch):
+    run(tmp_path / "one", batch=8)
+    run(tmp_path / "two", batch=batch)
+    assert content(tmp_path / "one") == content(tmp_path / "two")
+
+
+def test_block_size_changes_nothing(tmp_path, monkeypatch):
+    run(tmp_path / "one")
+    monkeypatch.setattr(dataset, "BLOCK", 11)
+    run(tmp_path / "two")
+    assert content(tmp_path / "one") == content(tmp_path / "two")
+
+
+def test_more_identities_begin_with_the_same_images(tmp_path):
+    run(tmp_path / "few", identities=IDENTITIES[:3])
+    run(tmp_path / "many")
+    few, many = (open_source(tmp_path / n / "generated") for n in ("few", "many"))
+    assert [few.encoded(i) for i in range(15)] == [many.encoded(i) for i in range(15)]
+
+
+def test_interrupted_run_goes_on_where_it_stopped(tmp_path):
+    run(tmp_path / "whole", batch=8)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "cut", Stub(fail_at=3), batch=8)
+    assert not (tmp_path / "cut/generated").exists()
+    generator = Stub()
+    run(tmp_path / "cut", generator, batch=8)
+    assert generator.batches == [8, 3]
+    assert content(tmp_path / "whole") == content(tmp_path / "cut")
+
+
+def test_damaged_block_is_made_again(tmp_path):
+    run(tmp_path, batch=8)
+    before = content(tmp_path)
+    block = tmp_path / "work/block-0000000008.npz"
+    data = bytearray(block.read_bytes())
+    data[len(data) // 2] ^= 255
+    block.write_bytes(data)
+    (tmp_path / "work/block-0000000016.npz").write_bytes(b"")
+    generator = Stub()
+    run(tmp_path, generator, batch=8)
+    assert generator.batches == [8, 8]
+    assert content(tmp_path) == before
+
+
+KILLED = """
+import sys
+from pathlib import Path
+from tests.sampling import test_dataset
+test_dataset.dataset.BLOCK = 8
+test_dataset.run(Path(sys.argv[1]), test_dataset.Stub(pause=0.1), batch=2)
+"""
+
+
+@pytest.mark.parametrize("blocks", [1, 2])
+def test_killed_process_continues_to_the_same_bytes(tmp_path, blocks):
+    root = Path(__file__).parents[2]
+    process = subprocess.Popen(
+        [sys.executable, "-c", KILLED, str(tmp_path / "cut")],
+        cwd=root,
+        env={**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"},
+    )
+    done = tmp_path / "cut/work"
+    deadline = time.monotonic() + 60
+    while len(list(done.glob("block-*.npz"))) < blocks and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    left = len(list(done.glob("block-*.npz")))
+    assert blocks <= left < 5
+    (tmp_path / "cut/.generated.1.partial").mkdir()  # as a kill while the store is written leaves
+    generator = Stub()
+    run(tmp_path / "cut", generator, batch=2)
+    assert sum(generator.batches) == 35 - 8 * left
+    run(tmp_path / "whole", batch=2)
+    assert content(tmp_path / "whole") == content(tmp_path / "cut")
+    assert sorted(p.name for p in (tmp_path / "cut").iterdir()) == [
+        "generated",
+        "vectors.npy",
+        "work",
+    ]
+
+
+def test_impossible_mixture_stops_before_the_generator_runs(tmp_path):
+    generator = Stub()
+    with pytest.raises(InputError, match=r"sigma = 0\.3"):
+        run(tmp_path, generator, identities=IDENTITIES / 100)
+    assert generator.batches == []
+    assert not (tmp_path / "work").exists()
