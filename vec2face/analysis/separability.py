@@ -143,8 +143,8 @@ def describe(features: np.ndarray, labels: np.ndarray) -> tuple[dict[str, float]
         The measures and the counted pairs. An identity's own feature is the mean of its images':
         ``separated_share`` (nearest other below 0.4), ``nearest_other_mean``, ``inter_noise``
         (share of identities with another above 0.7), ``image_to_identity_mean``, ``intra_noise``
-        (share of images below 0.3 to their identity). Over pairs of images: ``intra_mean``, ``inter_mean``,
-        ``eer``.
+        (share of images below 0.3 to their identity). Over pairs of images: ``intra_mean``,
+        ``inter_mean``, ``eer``.
     """
     means = identity_means(features, labels)
     nearest = nearest_other(means)
