@@ -1,0 +1,75 @@
+import io
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from vec2face.faces.images import decode, encode, resize, to_tensor, to_uint8
+from vec2face.files import InputError
+
+
+def smooth(side: int = 64) -> np.ndarray:
+    y, x = np.mgrid[:side, :side] / (side - 1)
+    return np.stack([255 * x, 255 * y, 128 + 0 * x], 2).astype(np.uint8)
+
+
+def test_decoding_agrees_with_pillow_and_keeps_rgb():
+    data = encode(smooth())
+    expected = np.asarray(Image.open(io.BytesIO(data)).convert("RGB")).astype(int)
+    assert np.abs(decode(data, "a").astype(int) - expected).max() <= 2
+    assert np.abs(decode(data, "a").astype(int) - smooth()).max() <= 8
+
+
+def test_decoding_ignores_the_orientation_tag_as_the_recognizers_do():
+    image, buffer = Image.fromarray(smooth()), io.BytesIO()
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    image.save(buffer, "JPEG", exif=exif, quality=95)
+    assert np.abs(decode(buffer.getvalue(), "a").astype(int) - smooth()).max() <= 8
+
+
+def test_decoding_to_a_size():
+    data = encode(smooth(64))
+    assert decode(data, "a", 32).shape == (32, 32, 3)
+    whole = decode(data, "a").astype(float)
+    means = whole.reshape(32, 2, 32, 2, 3).mean((1, 3))
+    assert np.abs(decode(data, "a", 32) - means).max() <= 0.51
+    bigger = resize(decode(data, "a"), 128)
+    assert bigger.shape == (128, 128, 3)
+    assert bigger.max() <= whole.max()
+
+
+def test_broken_images_are_named():
+    data = encode(smooth())
+    for broken in (b"", b"not an image", data[: len(data) // 2], data[:-2], data[:200]):
+        with pytest.raises(InputError, match=r"some\.rec, key 7: not a readable image"):
+            decode(broken, "some.rec, key 7")
+
+
+def test_a_jpeg_cut_behind_its_thumbnail_is_broken():
+    data = encode(smooth())
+    thumbnail = encode(smooth(8))
+    with_thumbnail = data[:2] + b"\xff\xe1" + (len(thumbnail) + 2).to_bytes(2, "big") + thumbnail
+    assert decode(with_thumbnail + data[2:], "a").shape == (64, 64, 3)
+    with pytest.raises(InputError):
+        decode(with_thumbnail + data[2:-40], "a")
+
+
+def test_png_and_padded_jpeg_are_read():
+    done, png = cv2.imencode(".png", smooth()[:, :, ::-1])
+    assert done
+    assert np.array_equal(decode(png.tobytes(), "a"), smooth())
+    assert decode(encode(smooth()) + bytes(3), "a").shape == (64, 64, 3)
+
+
+def test_tensors_have_the_fields_range_and_come_back():
+    images = np.random.default_rng(0).integers(0, 256, (3, 5, 4, 3), np.uint8)
+    tensor = to_tensor(images)
+    assert tensor.shape == (3, 3, 5, 4)
+    assert tensor.dtype == torch.float32
+    expected = (images.transpose(0, 3, 1, 2) / 255 - 0.5) / 0.5
+    assert np.allclose(tensor.numpy(), expected, atol=1e-6)
+    assert np.array_equal(to_uint8(tensor), images)
+    assert to_uint8(torch.full((1, 3, 1, 1), 7.0)).max() == 255

@@ -1,0 +1,119 @@
+import json
+
+import numpy as np
+import pytest
+
+from vec2face.faces.images import encode
+from vec2face.faces.record import RecordFile
+from vec2face.faces.source import load_images, open_source
+from vec2face.faces.store import FaceStore, FaceStoreWriter
+from vec2face.files import InputError, sha256
+
+IMAGES = [bytes([65 + i]) * (3 * i + 1) for i in range(7)]
+LABELS = [0, 0, 2, 1, 1, 1, 2]
+
+
+def build(path, images=IMAGES, labels=LABELS, **more):
+    about = {"image_size": 56, "seed": 3, "made_by": "a test", **more}
+    with FaceStoreWriter(path, **about) as writer:
+        writer.extend(images, labels)
+    return path
+
+
+def test_rows_come_back_across_shards(tmp_path):
+    store = FaceStore(build(tmp_path / "faces", images_per_shard=3))
+    assert [store.encoded(i) for i in range(len(store))] == IMAGES
+    assert store.labels.tolist() == LABELS
+    assert store.labels.dtype == np.int64
+    assert store.where(3).endswith("part-00001.rec, key 1")
+    for outside in (-1, 7):
+        with pytest.raises(IndexError):
+            store.encoded(outside)
+
+
+def test_every_shard_is_a_record_file_of_its_own(tmp_path):
+    path = build(tmp_path / "faces", images_per_shard=3)
+    shards = [RecordFile(p) for p in sorted(path.glob("*.rec"))]
+    assert [s.read_labels().tolist() for s in shards] == [[0, 0, 2], [1, 1, 1], [2]]
+
+
+def test_the_manifest_says_what_is_there(tmp_path):
+    path = build(tmp_path / "faces", images_per_shard=3)
+    manifest = json.loads((path / "manifest.json").read_text())
+    assert (manifest["images"], manifest["identities"]) == (7, 3)
+    about = (manifest["image_size"], manifest["seed"], manifest["made_by"])
+    assert about == (56, 3, "a test")
+    assert [s["images"] for s in manifest["shards"]] == [3, 3, 1]
+    for shard in manifest["shards"]:
+        file = path / shard["name"]
+        assert (shard["bytes"], shard["sha256"]) == (file.stat().st_size, sha256(file))
+
+
+def test_equal_content_gives_equal_bytes(tmp_path):
+    first, second = build(tmp_path / "a"), build(tmp_path / "b")
+    files = sorted(p.name for p in first.iterdir())
+    assert files == sorted(p.name for p in second.iterdir())
+    assert all((first / f).read_bytes() == (second / f).read_bytes() for f in files)
+
+
+def test_a_store_appears_only_when_complete(tmp_path):
+    build(tmp_path / "faces", IMAGES[:2], [0, 1])
+
+    def broken():
+        yield from IMAGES[:3]
+        raise RuntimeError("stopped")
+
+    with pytest.raises(RuntimeError, match="stopped"):
+        build(tmp_path / "faces", broken(), LABELS)
+    assert len(FaceStore(tmp_path / "faces")) == 2
+    assert [p.name for p in tmp_path.iterdir()] == ["faces"]
+
+
+def test_incomplete_and_altered_stores_are_refused(tmp_path):
+    path = build(tmp_path / "faces", images_per_shard=3)
+    shard = path / "part-00001.rec"
+    whole = shard.read_bytes()
+    shard.write_bytes(whole[:-4])
+    with pytest.raises(InputError, match=r"part-00001\.rec: has .* make the store again"):
+        FaceStore(path)
+    shard.write_bytes(whole.replace(b"D", b"d"))
+    with pytest.raises(InputError, match=r"part-00001\.rec: the content was altered"):
+        open_source(path)
+    assert len(open_source(path, verify=False)) == 7
+    shard.unlink()
+    with pytest.raises(InputError, match=r"part-00001\.rec: is missing"):
+        FaceStore(path)
+    shard.write_bytes(whole)
+    assert len(open_source(path)) == 7
+    (path / "manifest.json").write_text("{}")
+    with pytest.raises(InputError, match=r"manifest\.json: not a store's manifest"):
+        FaceStore(path)
+    (path / "manifest.json").unlink()
+    with pytest.raises(InputError, match=r"no manifest\.json"):
+        FaceStore(path)
+
+
+@pytest.mark.parametrize("name", ["labels.npy", "part-00000.idx"])
+def test_labels_and_indices_are_guarded_too(tmp_path, name):
+    path = build(tmp_path / "faces")
+    data = bytearray((path / name).read_bytes())
+    data[-3] ^= 1
+    (path / name).write_bytes(data)
+    with pytest.raises(InputError, match=name):
+        open_source(path)
+
+
+def test_an_empty_store_is_a_store(tmp_path):
+    assert len(open_source(build(tmp_path / "faces", [], []))) == 0
+
+
+def test_images_are_loaded_in_the_order_asked_and_broken_ones_named(tmp_path):
+    grey = [np.full((8, 8, 3), 20 * i, np.uint8) for i in range(5)]
+    images = [encode(g) for g in grey]
+    images[3] = images[3][:-30]
+    store = open_source(build(tmp_path / "faces", images, range(5)))
+    loaded = load_images(store, 4, [4, 0, 2])
+    assert loaded.shape == (3, 4, 4, 3)
+    assert np.abs(loaded.mean((1, 2, 3)) - [80, 0, 40]).max() < 3
+    with pytest.raises(InputError, match=r"part-00000\.rec, key 4: not a readable image"):
+        load_images(store, 4)

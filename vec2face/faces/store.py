@@ -1,0 +1,193 @@
+"""FaceStore: a folder of record shards with a manifest, written whole or not at all.
+
+``part-00000.rec/.idx``, ... each open as an insightface record file on their own; ``labels.npy``
+holds the label of every row (so that no reader walks millions of records for them);
+``manifest.json`` says what the store holds, how it was made, and every file's size and SHA-256.
+"""
+
+import contextlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+
+from vec2face.faces.record import RecordFile, RecordWriter
+from vec2face.files import InputError, sha256, whole_folder, write_json
+
+_REMEDY = "make the store again"
+
+
+class FaceStore:
+    """Read a store; a ``Source`` (see ``vec2face.faces.source``).
+
+    Opening compares the size of every file with the manifest, which costs nothing; ``verify`` also
+    compares the SHA-256. ``open_source`` verifies, so every stage does; workers that are handed an
+    already verified path need not.
+
+    Attributes:
+        name: the folder's name.
+        manifest: the content of ``manifest.json``.
+        labels: (images,) int64.
+
+    Raises:
+        InputError: if the folder is no store, is incomplete, or was altered.
+    """
+
+    def __init__(self, path: Path | str):
+        self.path = Path(path)
+        self.name = self.path.name
+        try:
+            self.manifest: dict[str, Any] = json.loads((self.path / "manifest.json").read_text())
+            self._files: list[dict[str, Any]] = [
+                *self.manifest["shards"],
+                *self.manifest["indices"],
+                self.manifest["labels"],
+            ]
+            sizes = {str(entry["name"]): int(entry["bytes"]) for entry in self._files}
+            counts = [int(shard["images"]) for shard in self.manifest["shards"]]
+        except FileNotFoundError as error:
+            raise InputError(f"{self.path}: no manifest.json, so no store; {_REMEDY}") from error
+        except (ValueError, KeyError, TypeError) as error:
+            message = f"{self.path / 'manifest.json'}: not a store's manifest ({error}); {_REMEDY}"
+            raise InputError(message) from error
+        for name, size in sizes.items():
+            file = self.path / name
+            found = file.stat().st_size if file.is_file() else None
+            if found != size:
+                state = "is missing" if found is None else f"has {found} bytes, not {size}"
+                raise InputError(f"{file}: {state}; the store was altered, {_REMEDY}")
+        self.labels = np.load(self.path / self.manifest["labels"]["name"], allow_pickle=False)
+        self._ends = np.cumsum(counts, dtype=np.int64)
+        if len(self.labels) != sum(counts):
+            message = f"{self.path}: {len(self.labels)} labels for {sum(counts)} images; {_REMEDY}"
+            raise InputError(message)
+        self._shards: list[RecordFile | None] = [None] * len(counts)
+
+    def verify(self) -> Self:
+        """Compare every file's SHA-256 with the manifest.
+
+        Raises:
+            InputError: naming the first file that differs.
+        """
+        for entry in self._files:
+            if sha256(self.path / entry["name"]) != entry["sha256"]:
+                file = self.path / entry["name"]
+                raise InputError(f"{file}: the content was altered (SHA-256 differs); {_REMEDY}")
+        return self
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def encoded(self, i: int) -> bytes:
+        """Return row i's image as it is stored."""
+        shard, row = self._locate(i)
+        return shard.encoded(row)
+
+    def where(self, i: int) -> str:
+        """Name row i for an error message."""
+        shard, row = self._locate(i)
+        return shard.where(row)
+
+    def _locate(self, i: int) -> tuple[RecordFile, int]:
+        if not 0 <= i < len(self):
+            raise IndexError(f"{self.path} holds rows 0 .. {len(self) - 1}, not {i}")
+        s = int(np.searchsorted(self._ends, i, side="right"))
+        shard = self._shards[s]
+        if shard is None:
+            entry = self.manifest["shards"][s]
+            shard = self._shards[s] = RecordFile(self.path / entry["name"])
+            if len(shard) != entry["images"]:
+                raise InputError(f"{shard.path}: {len(shard)} images, not {entry['images']}")
+        return shard, i - int(self._ends[s]) + len(shard)
+
+
+class FaceStoreWriter:
+    """Write a store under a temporary name; it appears at ``path`` when the block ends well.
+
+    Args:
+        path: the store's folder; an older one is replaced.
+        image_size: side of the images in pixels, for the manifest.
+        seed: the seed of what is written, for the manifest.
+        made_by: the program that writes, for the manifest.
+        images_per_shard: at most so many images in one ``.rec``.
+    """
+
+    def __init__(
+        self,
+        path: Path | str,
+        *,
+        image_size: int,
+        seed: int,
+        made_by: str,
+        images_per_shard: int = 100_000,
+    ):
+        self._about = {"image_size": image_size, "seed": seed, "made_by": made_by}
+        self._limit = images_per_shard
+        self._labels: list[int] = []
+        self._counts: list[int] = []
+        self._shard: RecordWriter | None = None
+        self._path = Path(path)
+        self._stack = contextlib.ExitStack()
+
+    def __enter__(self) -> Self:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._folder = self._stack.enter_context(whole_folder(self._path))
+        return self
+
+    def append(self, jpeg: bytes, label: int) -> None:
+        """Add one encoded image as the next row."""
+        if self._shard is None or self._shard.images >= self._limit:
+            self._close_shard()
+            self._shard = RecordWriter(self._folder / f"part-{len(self._counts):05d}.rec")
+        self._shard.append(jpeg, label)
+        self._labels.append(label)
+
+    def extend(self, jpegs: Sequence[bytes], labels: Sequence[int] | np.ndarray) -> None:
+        """Add several encoded images as the next rows."""
+        for jpeg, label in zip(jpegs, labels, strict=True):
+            self.append(jpeg, int(label))
+
+    def _close_shard(self) -> None:
+        if self._shard is not None:
+            self._shard.close()
+            self._counts.append(self._shard.images)
+            self._shard = None
+
+    def _entry(self, name: str) -> dict[str, Any]:
+        file = self._folder / name
+        return {"name": name, "bytes": file.stat().st_size, "sha256": sha256(file)}
+
+    def _complete(self) -> None:
+        self._close_shard()
+        np.save(self._folder / "labels.npy", np.array(self._labels, np.int64))
+        names = [f"part-{i:05d}" for i in range(len(self._counts))]
+        shards = [
+            {**self._entry(f"{name}.rec"), "images": count}
+            for name, count in zip(names, self._counts, strict=True)
+        ]
+        content = {
+            **self._about,
+            "images": len(self._labels),
+            "identities": len(set(self._labels)),
+            "shards": shards,
+            "indices": [self._entry(f"{name}.idx") for name in names],
+            "labels": self._entry("labels.npy"),
+        }
+        write_json(self._folder / "manifest.json", content)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if kind is None:
+            with self._stack:
+                self._complete()
+            return
+        if self._shard is not None:
+            self._shard.discard()
+        self._stack.__exit__(kind, error, trace)  # drops the unfinished folder
