@@ -11,7 +11,7 @@ from typing import Any
 
 
 class InputError(ValueError):
-    """Something given from outside is wrong; the message names the file, the place and the remedy."""
+    """Something from outside is wrong; the message names the file, the place and the remedy."""
 
 
 @contextlib.contextmanager

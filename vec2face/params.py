@@ -1,6 +1,6 @@
-"""One typed, validated view of ``params.yaml``: what an experiment may change, and within what bounds.
+"""One typed, validated view of ``params.yaml``: what an experiment may change, within what bounds.
 
-Hardware (devices, workers, threads) is not here: it comes from the environment and changes no result.
+Hardware (devices, workers, threads) is not here: it comes from the environment.
 """
 
 from pathlib import Path
@@ -57,6 +57,7 @@ class Generator(Section):
     residual_blocks: Count
     groups: Count
     position_std: Positive
+    residual_gain: Positive
     expansion_std: Positive
 
 
@@ -209,7 +210,7 @@ class Params(Section):
     def _consistent(self) -> "Params":
         if len(self.sigma) != len(self.sigma_share):
             raise ValueError(
-                f"sigma_share: {len(self.sigma_share)} shares for {len(self.sigma)} sigmas; give as many"
+                f"sigma_share: {len(self.sigma_share)} shares for {len(self.sigma)} values of sigma"
             )
         if abs(sum(self.sigma_share) - 1) > 1e-6:
             raise ValueError(f"sigma_share: shares sum to {sum(self.sigma_share):g}, not to 1")
@@ -231,8 +232,8 @@ class Params(Section):
         """Read and check a parameter file.
 
         Raises:
-            InputError: the file is missing or no YAML, or a key is unknown, missing or out of bounds;
-                the message names file and key.
+            InputError: the file is missing or no YAML, or a key is unknown, missing or out of
+                bounds; the message names file and key.
         """
         try:
             content = yaml.safe_load(Path(path).read_text())
@@ -243,8 +244,9 @@ class Params(Section):
         try:
             return cls.model_validate(content)
         except ValidationError as error:
-            lines = [
-                f"  {'.'.join(map(str, e['loc'])) or 'file'}: {e['msg'].removeprefix('Value error, ')}"
-                for e in error.errors()
-            ]
+            lines = [f"  {_key(e['loc'])}{e['msg']}" for e in error.errors()]
             raise InputError(f"{path}: change these keys:\n" + "\n".join(lines)) from None
+
+
+def _key(place: tuple[int | str, ...]) -> str:
+    return ".".join(map(str, place)) + ": " if place else ""

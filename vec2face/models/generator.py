@@ -11,6 +11,7 @@ import math
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 from safetensors import safe_open
@@ -28,7 +29,7 @@ SIDE = 7  # the 49 rows form a 7 x 7 map
 class GeneratorConfig:
     """Sizes of the generator; the defaults are the paper's ViT-Base at 112 pixels."""
 
-    features: int = 512  # dimension of the recogniser's feature
+    features: int = 512  # dimension of the recognizer's feature
     image_size: int = 112  # 7 * 2**n
     width: int = 768  # encoder width
     decoder_width: int = 768
@@ -44,6 +45,7 @@ class GeneratorConfig:
     groups: int = 32  # of the decoder's GroupNorm; the largest common divisor with the channels
     position_std: float = 0.02  # initialisation of the position embeddings
     expansion_std: float = 1.0  # initialisation of the 1 -> 49 expansion's weights
+    residual_gain: float = 1.0  # initialisation of the blocks' branches, over sqrt(2 * blocks)
 
     def __post_init__(self) -> None:
         doublings = int(math.log2(self.image_size / SIDE))
@@ -55,14 +57,16 @@ class GeneratorConfig:
 
 
 class Vec2Face(nn.Module):
-    """Turns features of a face recogniser into face images."""
+    """Turns features of a face recognizer into face images."""
 
     def __init__(self, config: GeneratorConfig):
         super().__init__()
         self.config = config
         c = config
-        # Features enter standardised by one offset per dimension and one scale (fitted, not learnt),
-        # so that recognisers of any feature scale start training alike.
+        # Features enter standardised by one offset per dimension and one scale (fitted, not
+        # learnt), so that recognizers of any feature scale start training alike.
+        self.feature_mean: Tensor
+        self.feature_std: Tensor
         self.register_buffer("feature_mean", torch.zeros(c.features))
         self.register_buffer("feature_std", torch.ones(()))
         self.embed = nn.Linear(c.features, c.width)
@@ -93,12 +97,11 @@ class Vec2Face(nn.Module):
         nn.init.normal_(self.expand.weight, std=self.config.expansion_std)
         nn.init.normal_(self.encoder_position, std=self.config.position_std)
         nn.init.normal_(self.decoder_position, std=self.config.position_std)
-        blocks: list[Block] = [*self.encoder, *self.decoder]  # type: ignore[list-item]
-        for (
-            block
-        ) in blocks:  # residual branches start small: gradients reach the first layer intact
+        blocks: list[Any] = [*self.encoder, *self.decoder]
+        gain = self.config.residual_gain / math.sqrt(2 * len(blocks))
+        for block in blocks:
             for last in (block.attn.proj, block.mlp.fc2):
-                last.weight.data.mul_(1 / math.sqrt(2 * len(blocks)))
+                last.weight.data.mul_(gain)
 
     def standardise(self, mean: Tensor, std: float) -> None:
         """Set the feature offset (features,) and the common scale, fitted on training features."""
@@ -114,7 +117,7 @@ class Vec2Face(nn.Module):
         """Run the masked autoencoder.
 
         Args:
-            features: (B, features) as the recogniser gives them, not normalised.
+            features: (B, features) as the recognizer gives them, not normalised.
             drop: (B, R) bool, rows that never enter the encoder; equally many in every sample.
             mask: (B, R) bool, rows whose content is e; contains ``drop``.
 
@@ -154,7 +157,7 @@ class Vec2Face(nn.Module):
     @property
     def last_layer(self) -> nn.Parameter:
         """The weight at which the adaptive adversarial weight compares gradients."""
-        return self.to_image.out.weight
+        return cast(nn.Parameter, self.to_image.out.weight)
 
     def save(self, path: Path | str) -> None:
         """Write weights and sizes as one safetensors file."""
@@ -239,7 +242,7 @@ def _blocks(width: int, count: int, heads: int, config: GeneratorConfig) -> nn.S
                 qkv_bias=True,
                 proj_drop=config.dropout,
                 attn_drop=config.dropout,
-                norm_layer=partial(nn.LayerNorm, eps=1e-6),
+                norm_layer=partial(nn.LayerNorm, eps=1e-6),  # type: ignore[arg-type]
             )
             for _ in range(count)
         )

@@ -1,6 +1,6 @@
-"""Row masks of the feature masked autoencoder (paper section 3; released sampling in ``method.md`` 3.3).
+"""Row masks of the feature masked autoencoder (paper section 3.1).
 
-A mask ratio is drawn from a truncated normal; a random order of the 49 rows then says which rows are
+A mask ratio is drawn from a truncated normal; a random order of the 49 rows then says which are
 *dropped* (never enter the encoder) and which are *masked* (their content is the image feature).
 The released code draws one ratio per batch from a global generator, so that an image depends on its
 batch. Here the masks of sample i are a pure function of (seed, i).

@@ -1,7 +1,7 @@
 """Training of the generator: faces and their features in, a generator out (paper section 3.2).
 
-A killed run continues from its last checkpoint and ends in the same weights, bit by bit on a CPU with
-the same number of threads: order, masks and dropout of a step are functions of seed and step alone.
+A killed run continues from its last checkpoint and ends in the same weights, bit by bit on a CPU
+with the same number of threads: order, masks and dropout of a step follow from seed and step alone.
 """
 
 import copy
@@ -81,8 +81,8 @@ def train_generator(
             values = run.step(step, to_tensor(images[chosen]), targets[chosen], drop, mask)
             if not all(map(math.isfinite, values.values())):
                 raise FloatingPointError(
-                    f"step {step}: losses {values} on images {chosen.tolist()}; the state before is "
-                    f"in {work}: lower training.lr, or remove the images"
+                    f"step {step}: losses {values} on images {chosen.tolist()}; the last good "
+                    f"state is in {work}: lower training.lr, or remove the images"
                 )
             sums = {name: sums.get(name, 0.0) + value for name, value in values.items()}
             bar.update()
@@ -118,7 +118,7 @@ class GeneratorRun:
         self.generator.to(self.device)
         self.average = copy.deepcopy(self.generator).eval().requires_grad_(False)
         self.optimizer = _adamw(self.generator, self.hyper.lr, self.hyper)
-        self.discriminator, self.optimizer_d = None, None
+        self.discriminator: PatchDiscriminator | None = None
         if self.losses.adversarial:
             d = self.hyper.discriminator
             self.discriminator = PatchDiscriminator(d.width, tuple(d.kernels)).to(self.device)
@@ -146,13 +146,13 @@ class GeneratorRun:
         decoded = self.generator.rows(features, drop, mask)
         fake = self.generator.paint(decoded)
         parts = self._reconstruction(fake, real, features, decoded, progress)
-        total = sum(weight * value for weight, value in parts.values())
+        total = torch.stack([weight * value for weight, value in parts.values()]).sum()
         values = {name: value.item() for name, (_, value) in parts.items()}
 
-        adversarial = self.discriminator and progress >= self.hyper.discriminator.start
-        if adversarial:
-            self.discriminator.requires_grad_(False)  # the generator's loss must not reach it
-            loss = losses.adversarial(self.discriminator(fake))
+        adversary = None if progress < self.hyper.discriminator.start else self.discriminator
+        if adversary:
+            adversary.requires_grad_(False)  # the generator's loss must not reach it
+            loss = losses.adversarial(adversary(fake))
             balance = losses.adaptive_weight(total, loss, self.generator.last_layer)
             total = total + self.losses.adversarial * balance * loss
             values["adversarial"] = loss.item()
@@ -161,8 +161,8 @@ class GeneratorRun:
         nn.utils.clip_grad_norm_(self.generator.parameters(), self.hyper.clip)
         self.optimizer.step()
         self._update_average(step)
-        if adversarial:
-            values["discriminator"] = self._step_discriminator(real, fake.detach())
+        if adversary:
+            values["discriminator"] = self._step_discriminator(adversary, real, fake.detach())
         return values
 
     def _reconstruction(
@@ -192,12 +192,14 @@ class GeneratorRun:
                 parts["perceptual"] = (w.perceptual, losses.perceptual(inner, wanted))
         return parts
 
-    def _step_discriminator(self, real: Tensor, fake: Tensor) -> float:
-        self.discriminator.requires_grad_(True)
-        loss = losses.discriminator(self.discriminator(real), self.discriminator(fake))
+    def _step_discriminator(
+        self, adversary: PatchDiscriminator, real: Tensor, fake: Tensor
+    ) -> float:
+        adversary.requires_grad_(True)
+        loss = losses.discriminator(adversary(real), adversary(fake))
         self.optimizer_d.zero_grad(set_to_none=True)
         loss.backward()
-        nn.utils.clip_grad_norm_(self.discriminator.parameters(), self.hyper.clip)
+        nn.utils.clip_grad_norm_(adversary.parameters(), self.hyper.clip)
         self.optimizer_d.step()
         return loss.item()
 
@@ -215,7 +217,7 @@ class GeneratorRun:
 
     def _members(self) -> dict[str, Any]:
         names = ("generator", "average", "optimizer", "discriminator", "optimizer_d")
-        return {name: member for name in names if (member := getattr(self, name)) is not None}
+        return {name: member for name in names if (member := getattr(self, name, None)) is not None}
 
     def state(self) -> dict[str, Any]:
         """Return all that a continued run needs."""
@@ -259,7 +261,7 @@ def _rate(step: int, hyper: Training) -> float:
 
 def _adamw(module: nn.Module, lr: float, hyper: Training) -> torch.optim.AdamW:
     """AdamW; weight decay on matrices and filters only."""
-    groups = [
+    groups: list[dict[str, Any]] = [
         {"params": [p for p in module.parameters() if p.ndim > 1]},
         {"params": [p for p in module.parameters() if p.ndim <= 1], "weight_decay": 0.0},
     ]

@@ -44,15 +44,15 @@ def ssim(fake: Tensor, real: Tensor) -> Tensor:
 
 
 def token(decoded: Tensor, expanded: Tensor) -> Tensor:
-    """Mean squared difference of decoded rows and the expanded map (B, 49, W), which is the target."""
+    """Mean squared difference of the decoded rows (B, 49, W) from the expanded map."""
     return F.mse_loss(decoded, expanded.detach())
 
 
 def perceptual(fake: list[Tensor], real: list[Tensor]) -> Tensor:
     """Squared distance of unit-length activations, averaged over places and summed over layers.
 
-    The form of LPIPS (Zhang et al., 2018) without learnt channel weights, on the inner layers of the
-    frozen recognizer: what stands for LPIPS where its backbone cannot be had.
+    The form of LPIPS (Zhang et al., 2018) without learnt channel weights, on the inner layers of
+    the frozen recognizer: what stands for LPIPS where its backbone cannot be had.
     """
     pairs = zip(fake, real, strict=True)
     return sum(  # type: ignore[return-value]
