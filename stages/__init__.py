@@ -1,0 +1,16 @@
+"""The programs of the pipeline, one a stage of dvc.yaml, in the order of the flow."""
+
+import logging
+import sys
+from collections.abc import Callable
+
+from vec2face.files import InputError
+
+
+def run(main: Callable[..., None], *arguments: str) -> None:
+    """Run a stage's ``main``; bad input ends it with one clear line instead of a traceback."""
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
+    try:
+        main(*arguments)
+    except InputError as error:
+        sys.exit(f"error: {error}")
