@@ -7,13 +7,10 @@ from vec2face.analysis.separability import (
     Similarities,
     describe,
     image_to_identity,
-    load_similarities,
     nearest_other,
-    save_similarities,
     separated_share,
     similarities,
 )
-from vec2face.files import InputError
 
 
 @pytest.fixture(autouse=True)
@@ -121,20 +118,6 @@ def test_noise_is_found():
     assert measures["intra_noise"] == 0.5  # one person's two images oppose one another
     features = np.array([[1, 0], [1, 0.1], [1, 0.05], [1, 0.1]], np.float32)
     assert describe(features, np.array([0, 0, 1, 1]))[0]["inter_noise"] == 1
-
-
-def test_counts_survive_the_disk_with_equal_bytes(tmp_path):
-    features, labels = faces()
-    counted = {"generated": similarities(features, labels)}
-    for name in ("one", "two"):
-        save_similarities(tmp_path / name, counted)
-    again = load_similarities(tmp_path / "one")
-    assert list(again) == ["generated"]
-    assert np.array_equal(again["generated"].intra, counted["generated"].intra)
-    assert np.array_equal(again["generated"].inter, counted["generated"].inter)
-    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
-    with pytest.raises(InputError, match="none: no counts of pairs"):
-        load_similarities(tmp_path / "none")
 
 
 def test_bad_features():

@@ -3,18 +3,14 @@
 Cosines are float64 matrix products over tiles, so memory does not grow with the number of pairs.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
-from vec2face.files import InputError, whole_file
 from vec2face.sampling.pca import identity_means
 
 TILE = 2048
 BINS = 20_000  # of width 1e-4 over [-1, 1]
-_KINDS = ("intra", "inter")
 
 
 def unit(features: np.ndarray) -> np.ndarray:
@@ -161,21 +157,3 @@ def describe(features: np.ndarray, labels: np.ndarray) -> tuple[dict[str, float]
         "inter_mean": inter,
         "eer": pairs.equal_error_rate(),
     }, pairs
-
-
-def save_similarities(path: Path | str, named: Mapping[str, Similarities]) -> None:
-    """Write several counts of pairs as one ``.npz``; equal counts give equal bytes."""
-    arrays = {f"{name}/{kind}": getattr(s, kind) for name, s in named.items() for kind in _KINDS}
-    with whole_file(path) as temporary, temporary.open("wb") as file:
-        np.savez_compressed(file, allow_pickle=False, **arrays)
-
-
-def load_similarities(path: Path | str) -> dict[str, Similarities]:
-    """Read what :func:`save_similarities` wrote; InputError if it is missing or something else."""
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            names = dict.fromkeys(key.rsplit("/", 1)[0] for key in file.files)
-            return {n: Similarities(*(file[f"{n}/{kind}"] for kind in _KINDS)) for n in names}
-    except Exception as error:
-        remedy = "make it again with `dvc repro measure`"
-        raise InputError(f"{path}: no counts of pairs ({error}); {remedy}") from error

@@ -1,0 +1,72 @@
+"""Stage 7, dataset generation: many images of every sampled identity.
+
+    python -m stages.dataset
+
+Reads data/identities.npy, models/pca.npz (its feature scale) and models/generator.safetensors;
+writes data/generated (a FaceStore), data/generated_vectors.npy and reports/perturbation.json (how
+often a vector was drawn again). A killed run goes on where it stopped.
+"""
+
+import shutil
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from vec2face.files import write_json
+from vec2face.models.generator import Vec2Face
+from vec2face.models.masks import masks
+from vec2face.params import Params
+from vec2face.sampling.dataset import generate
+from vec2face.sampling.pca import PCA
+from vec2face.sampling.perturbation import Perturbation
+from vec2face.training.checkpoint import work_folder
+
+IDENTITIES, PCA_FILE = Path("data/identities.npy"), Path("models/pca.npz")
+GENERATOR = Path("models/generator.safetensors")
+CODE = [  # what decides the bytes of an image; another version of it starts afresh
+    Path(__file__).parents[1] / "vec2face" / f"{module}.py"
+    for module in (
+        "randomness",
+        "faces/images",
+        "models/generator",
+        "models/masks",
+        "sampling/dataset",
+        "sampling/perturbation",
+    )
+]
+
+
+def main() -> None:
+    """Perturb, generate, store."""
+    p = Params.load()
+    s = p.sampling
+    perturbation = Perturbation(
+        p.seed,
+        p.images_per_identity,
+        p.sigma,
+        p.sigma_share,
+        p.min_similarity,
+        PCA.load(PCA_FILE).feature_scale,
+    )
+    ratios = s.masks.model_dump()
+    work = work_folder(
+        "dataset", repr(perturbation), ratios, s.jpeg_quality, IDENTITIES, GENERATOR, *CODE
+    )
+    summary = generate(
+        Vec2Face.load(GENERATOR),
+        np.load(IDENTITIES),
+        perturbation,
+        partial(masks, p.seed, purpose="generation mask", **ratios),
+        store="data/generated",
+        vectors="data/generated_vectors.npy",
+        work=work,
+        made_by="stages/dataset.py",
+        quality=s.jpeg_quality,
+    )
+    write_json("reports/perturbation.json", summary)
+    shutil.rmtree(work)
+
+
+if __name__ == "__main__":
+    main()

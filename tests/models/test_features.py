@@ -1,0 +1,48 @@
+import numpy as np
+import pytest
+
+from vec2face.faces.images import encode
+from vec2face.faces.source import open_source
+from vec2face.faces.store import FaceStoreWriter
+from vec2face.files import InputError
+from vec2face.models import features
+
+
+class MeanColour:
+    dimension, input_size = 3, 8
+
+    def features(self, images):
+        assert images.shape[1:] == (8, 8, 3)
+        return images.mean((1, 2)).astype(np.float32)
+
+
+class Broken(MeanColour):
+    def features(self, images):
+        result = super().features(images)
+        result[result[:, 0] > 100] = np.nan
+        return result
+
+
+@pytest.fixture
+def source(tmp_path, monkeypatch):
+    monkeypatch.setattr(features, "BLOCK", 4)
+    with FaceStoreWriter(tmp_path / "faces", image_size=16, seed=0, made_by="test") as writer:
+        for i in range(11):
+            writer.append(encode(np.full((16, 16, 3), 20 * i, np.uint8)), i)
+    return open_source(tmp_path / "faces")
+
+
+def test_rows_follow_the_source(source):
+    rows = features.extract(MeanColour(), source)
+    np.testing.assert_allclose(rows, np.repeat(20.0 * np.arange(11)[:, None], 3, 1), atol=2)
+
+
+def test_limit_takes_the_first(source):
+    assert features.extract(MeanColour(), source, 5).shape == (5, 3)
+    assert features.extract(MeanColour(), source, 50).shape == (11, 3)
+
+
+def test_feature_that_is_not_finite_names_the_image(source):
+    with pytest.raises(InputError) as error:
+        features.extract(Broken(), source)
+    assert str(error.value).startswith(source.where(6))

@@ -1,0 +1,114 @@
+"""The stages from PCA to quality, run in order in an empty folder with small stand-ins."""
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from stages import dataset, identities, measure, pca
+from vec2face.faces.images import encode
+from vec2face.faces.source import open_source
+from vec2face.faces.store import FaceStoreWriter
+from vec2face.models.features import extract
+from vec2face.models.generator import GeneratorConfig, Vec2Face
+from vec2face.params import Params
+from vec2face.sampling.pca import PCA
+
+
+class Recognizer:
+    """A fixed random projection of a 4 x 4 thumbnail."""
+
+    dimension, input_size = 12, 4
+
+    def __init__(self, path):
+        self.weights = np.random.default_rng(len(str(path))).normal(size=(48, 12))
+
+    def features(self, images):
+        if images.shape[1] != 4:
+            images = images.reshape(len(images), 4, images.shape[1] // 4, 4, -1, 3).mean((2, 4))
+        centred = images.reshape(len(images), 48) / 255 - 0.5
+        return (centred @ self.weights).astype(np.float32)
+
+
+def store(path, seed, people):
+    rng = np.random.default_rng(seed)
+    with FaceStoreWriter(path, image_size=56, seed=seed, made_by="test") as writer:
+        for label in range(people):
+            person = rng.integers(60, 200, (4, 4, 3))
+            for _ in range(3):
+                small = np.clip(person + rng.integers(-20, 20, (4, 4, 3)), 0, 255)
+                writer.append(encode(np.kron(small, np.ones((14, 14, 1))).astype(np.uint8)), label)
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    store("faces", 1, 40)
+    store("data/held_out", 2, 6)
+    recognizer = Recognizer("first.onnx")
+    (tmp_path / "data/features").mkdir()
+    np.save("data/features/held_out.npy", extract(recognizer, open_source("data/held_out")))
+    torch.manual_seed(0)
+    generator = Vec2Face(
+        GeneratorConfig(
+            features=12, image_size=56, width=16, decoder_width=16, encoder_blocks=1,
+            encoder_heads=2, decoder_blocks=1, decoder_heads=2, front_channels=8,
+            channels=(8, 8, 8, 8), residual_blocks=1, groups=4,
+        )
+    )  # fmt: skip
+    generator.save("models/generator.safetensors")
+    ratios = SimpleNamespace(model_dump=lambda: {"minimum": 0.1, "maximum": 1.0, "mean": 0.15})
+    params = SimpleNamespace(
+        seed=3, tau=0.6, identities=8, images_per_identity=5, sigma=[0.3, 0.5],
+        sigma_share=[0.6, 0.4], min_similarity=0.5,
+        sampling=SimpleNamespace(masks=ratios, jpeg_quality=90),
+        paths=SimpleNamespace(
+            pca_faces="faces", recognizer="first.onnx", second_recognizer="another.onnx"
+        ),
+    )  # fmt: skip
+    monkeypatch.setattr(Params, "load", lambda: params)
+    for stage in (pca, measure):
+        monkeypatch.setattr(stage, "OnnxRecognizer", Recognizer)
+    return params
+
+
+def test_from_faces_to_quality(folder, tmp_path):
+    for stage in (pca, identities, dataset, measure):
+        stage.main()
+
+    assert PCA.load("models/pca.npz").people == 40
+    ids = np.load("data/identities.npy")
+    unit = ids / np.linalg.norm(ids, axis=1, keepdims=True)
+    sampling = json.loads((tmp_path / "reports/sampling.json").read_text())
+    assert np.triu(unit @ unit.T, 1).max() == pytest.approx(sampling["largest_cosine"], abs=1e-6)
+    assert sampling["largest_cosine"] <= 0.6
+    assert (sampling["identities"], sampling["pca_people"]) == (8, 40)
+
+    generated = open_source("data/generated")
+    assert generated.labels.tolist() == np.repeat(np.arange(8), 5).tolist()
+    vectors = np.load("data/generated_vectors.npy")
+    owner = unit[generated.labels]
+    assert ((vectors * owner).sum(1) / np.linalg.norm(vectors, axis=1) >= 0.5 - 1e-6).all()
+    assert not list(tmp_path.glob("work/dataset-*"))
+
+    features = np.load("data/generated_features.npy")
+    np.testing.assert_array_equal(features, extract(Recognizer("first.onnx"), generated))
+    quality = json.loads((tmp_path / "reports/quality.json").read_text())
+    cosine = (features * owner).sum(1) / np.linalg.norm(features, axis=1)
+    assert quality["image_to_vector_mean"] == pytest.approx(cosine.mean(), abs=1e-6)
+    assert quality["measured_images"] == 40
+    for key in ("eer", "separated_share", "reconstruction_cosine", "held_out_intra_mean"):
+        assert -1 <= quality[key] <= 1
+        assert quality[f"second_{key}"] != quality[key] or quality[key] in (0, 1)
+    assert quality["held_out_intra_mean"] > quality["held_out_inter_mean"]
+
+
+def test_without_a_second_recognizer(folder, tmp_path):
+    folder.paths.second_recognizer = ""
+    for stage in (pca, identities, dataset, measure):
+        stage.main()
+    quality = json.loads((tmp_path / "reports/quality.json").read_text())
+    assert "reconstruction_cosine" in quality
+    assert not any(key.startswith("second_") for key in quality)
