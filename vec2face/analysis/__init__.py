@@ -1,0 +1,1 @@
+"""Measures, tables, figures and the report: what a run came to."""

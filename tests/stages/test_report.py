@@ -1,0 +1,139 @@
+"""The report stage on a small made-up run: every output is there, complete, and the same again."""
+
+import csv
+import json
+import re
+import runpy
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from vec2face.faces.images import encode
+from vec2face.faces.store import FaceStoreWriter
+from vec2face.files import InputError
+from vec2face.models.generator import GeneratorConfig, Vec2Face
+from vec2face.sampling.pca import PCA
+
+STAGE = Path(__file__).parents[2] / "stages" / "report.py"
+ROOT = STAGE.parents[1]
+STANDARD = ("lfw", "cfp_fp", "cplfw", "agedb_30", "calfw")
+
+
+def write_store(path: Path, identities: int, images: int) -> np.ndarray:
+    rng = np.random.default_rng(identities)
+    labels = np.repeat(np.arange(identities), images)
+    with FaceStoreWriter(path, image_size=56, seed=0, made_by="test") as writer:
+        for label in labels:
+            shade = rng.integers(0, 255, (56, 56, 3), dtype=np.uint8)
+            writer.append(encode(shade), int(label))
+    return labels
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A finished run but for its report: 16-dimensional features, an untrained generator."""
+    monkeypatch.chdir(tmp_path)
+    parameters = yaml.safe_load((ROOT / "params" / "smoke.yaml").read_text())
+    parameters["images_per_identity"] = 3
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(parameters))
+    rng = np.random.default_rng(0)
+    for name, feature_name in (("subset", "train"), ("held_out", "held_out"), ("generated", None)):
+        labels = write_store(tmp_path / "data" / name, identities=4, images=3)
+        if feature_name:
+            (tmp_path / "data" / "features").mkdir(exist_ok=True)
+            features = rng.standard_normal((len(labels), 16)).astype(np.float32)
+            np.save(tmp_path / "data" / "features" / f"{feature_name}.npy", features)
+    np.save(tmp_path / "data" / "identities.npy", rng.standard_normal((5, 16)).astype(np.float32))
+    (tmp_path / "models").mkdir()
+    torch.manual_seed(0)
+    config = GeneratorConfig(
+        features=16,
+        image_size=56,
+        width=16,
+        decoder_width=16,
+        encoder_blocks=1,
+        encoder_heads=2,
+        decoder_blocks=1,
+        decoder_heads=2,
+        front_channels=16,
+        channels=(8, 8, 8, 8),
+        residual_blocks=1,
+        groups=8,
+    )
+    Vec2Face(config).save(tmp_path / "models" / "generator.safetensors")
+    PCA.fit(rng.standard_normal((40, 16)), 1.0).save(tmp_path / "models" / "pca.npz")
+    reports = tmp_path / "reports"
+    (reports / "curves").mkdir(parents=True)
+    evaluation = {
+        name: {b: {"accuracy": a, "std": 0.01, "threshold": 1.2} for b in STANDARD}
+        for name, a in (("generated", 0.8), ("real", 0.9), ("untrained", 0.55))
+    }
+    (reports / "evaluation.json").write_text(json.dumps(evaluation))
+    (reports / "sampling.json").write_text(json.dumps({"seed": 1, "largest_cosine": 0.29}))
+    (reports / "quality.json").write_text(json.dumps({"separated_share": 0.95}))
+    (reports / "curves" / "generator.csv").write_text("step,loss\n0,1.0\n1,0.5\n2,0.25\n")
+    (reports / "curves" / "roc.csv").write_text(
+        "recognizer,benchmark,far,tar\ngenerated,lfw,0,0\ngenerated,lfw,0.1,0.6\ngenerated,lfw,1,1\n"
+    )
+    return tmp_path
+
+
+def report() -> None:
+    runpy.run_path(str(STAGE), run_name="__main__")
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    paths = sorted(p for p in folder.rglob("*") if p.is_file())
+    return {str(p.relative_to(folder)): p.read_bytes() for p in paths}
+
+
+def test_outputs_are_complete_and_the_same_twice(run: Path) -> None:
+    report()
+    first = contents(run / "reports")
+    metrics = json.loads(first["metrics.json"])
+    assert metrics["avg"] == pytest.approx(80)
+    assert metrics["real_avg"] == pytest.approx(90)
+    assert metrics["recovery"] == pytest.approx(0.75)
+    assert metrics["separated_share"] == 0.95
+    assert "seed" not in metrics
+
+    names = {n for n in first if n.startswith("figures/")}
+    assert names == {
+        f"figures/{n}.png"
+        for n in (
+            "accuracies",
+            "roc",
+            "curves_generator",
+            "similarities",
+            "training_faces",
+            "reconstructions",
+            "rising_sigma",
+            "generated_faces",
+        )
+    }
+    rows = list(csv.DictReader((run / "reports" / "tables" / "table1.csv").open()))
+    ours = [r for r in rows if r["source"] != "paper"]
+    assert [r["avg"] for r in ours] == ["80.00", "90.00", "55.00"]
+    assert [r["images"] for r in ours] == ["12", "12", "0"]
+
+    html = first["index.html"].decode()
+    assert html.count("data:image/png;base64,") == len(names)
+    assert not re.search(r"(src|href)=\"(?!data:|#)", html), "the page asks for something outside"
+
+    report()
+    assert contents(run / "reports") == first
+
+
+def test_feature_rows_that_do_not_match_the_images_are_refused(run: Path) -> None:
+    np.save("data/features/train.npy", np.ones((5, 16), np.float32))
+    with pytest.raises(InputError, match=r"train\.npy: 5 rows for 12 images"):
+        report()
+
+
+def test_a_missing_measurement_names_the_file(run: Path) -> None:
+    (run / "reports" / "quality.json").unlink()
+    with pytest.raises(InputError, match=r"quality\.json"):
+        report()
