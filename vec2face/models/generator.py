@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
@@ -178,7 +178,7 @@ class Vec2Face(nn.Module):
             config["channels"] = tuple(config["channels"])
             model = cls(GeneratorConfig(**config))
             model.load_state_dict(load_file(str(path)))
-        except (OSError, KeyError, TypeError, RuntimeError, ValueError) as error:
+        except (OSError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
             raise InputError(f"{path}: not a generator written by this project: {error}") from error
         return model.eval()
 

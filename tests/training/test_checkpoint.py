@@ -1,0 +1,61 @@
+import pytest
+import torch
+
+from vec2face.training.checkpoint import Checkpoint, work_folder
+
+
+def test_keeps_the_last_two_and_loads_the_last(tmp_path):
+    checkpoint = Checkpoint(tmp_path)
+    assert checkpoint.load() is None
+    for step in (5, 10, 20):
+        checkpoint.save(step, {"x": torch.full((2,), float(step)), "deep": [{"n": step}]})
+    assert len(list(tmp_path.iterdir())) == 2
+    step, state = checkpoint.load()
+    assert (step, state["deep"]) == (20, [{"n": 20}])
+    assert state["x"].tolist() == [20, 20]
+
+
+@pytest.mark.parametrize("keep", [0, 10, 0.9])
+def test_a_broken_state_is_passed_over(tmp_path, keep):
+    checkpoint = Checkpoint(tmp_path)
+    for step in (1, 2):
+        checkpoint.save(step, {"x": torch.zeros(1000), "step": step})
+    last = tmp_path / "state-0000000002.pt"
+    data = last.read_bytes()
+    last.write_bytes(data[: keep if isinstance(keep, int) else int(len(data) * keep)])
+    assert checkpoint.load()[1]["step"] == 1
+
+
+def test_a_pickled_object_is_not_loaded(tmp_path):
+    checkpoint = Checkpoint(tmp_path)
+    checkpoint.save(1, {"good": 1})
+    torch.save({"bad": Checkpoint(tmp_path)}, tmp_path / "state-0000000002.pt")
+    assert checkpoint.load() == (1, {"good": 1})
+
+
+def test_a_failed_write_leaves_the_earlier_states(tmp_path):
+    checkpoint = Checkpoint(tmp_path)
+    checkpoint.save(1, {"x": 1})
+    with pytest.raises(Exception, match="pickle"):
+        checkpoint.save(2, {"x": lambda: 0})
+    assert checkpoint.load() == (1, {"x": 1})
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_clear_removes_the_folder(tmp_path):
+    checkpoint = Checkpoint(tmp_path / "run")
+    checkpoint.save(1, {})
+    checkpoint.clear()
+    checkpoint.clear()
+    assert not (tmp_path / "run").exists()
+
+
+def test_work_folder_is_named_by_what_it_depends_on(tmp_path):
+    faces = tmp_path / "faces"
+    faces.write_text("a")
+    first = work_folder("fr", {"lr": 0.1}, faces, root=tmp_path)
+    assert first.is_dir()
+    assert first == work_folder("fr", {"lr": 0.1}, faces, root=tmp_path)
+    assert first != work_folder("fr", {"lr": 0.2}, faces, root=tmp_path)
+    faces.write_text("b")
+    assert first != work_folder("fr", {"lr": 0.1}, faces, root=tmp_path)
