@@ -13,6 +13,7 @@ from torch import nn
 from vec2face.faces.images import decode, encode, to_uint8
 from vec2face.faces.source import open_source
 from vec2face.files import InputError, fingerprint
+from vec2face.models.generator import GeneratorConfig, Vec2Face
 from vec2face.models.masks import masks as draw_masks
 from vec2face.sampling import dataset
 from vec2face.sampling.perturbation import Perturbation
@@ -89,6 +90,25 @@ def test_store_vectors_and_labels_are_those_of_the_samples(tmp_path):
     assert summary["draws"] == draws.sum()
     assert source.manifest["seed"] == 4
     assert source.manifest["image_size"] == 16
+
+
+def test_the_generator_itself_ignores_the_batch_up_to_rounding():
+    torch.manual_seed(0)
+    generator = Vec2Face(
+        GeneratorConfig(
+            features=24, image_size=56, width=32, decoder_width=32, encoder_blocks=1,
+            encoder_heads=2, decoder_blocks=2, decoder_heads=2, front_channels=8,
+            channels=(8, 8, 16, 16), residual_blocks=1, groups=8, dropout=0.1,
+        )
+    ).eval()  # fmt: skip
+    vectors, _ = MIXTURE.vectors(IDENTITIES, 0, 10)
+    whole = dataset.render(generator, vectors, masks, batch=10).astype(int)
+    assert whole.std() > 1
+    for batch in (1, 4):
+        images = dataset.render(generator, vectors, masks, batch=batch)
+        assert np.abs(images - whole).max() <= 1
+    part = dataset.render(generator, vectors[6:], masks, first=6)
+    assert np.abs(part - whole[6:]).max() <= 1
 
 
 @pytest.mark.parametrize("batch", [1, 3, 64])
