@@ -1,0 +1,91 @@
+"""The first two stages, in a folder of their own, from a .rec and an ONNX file."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from stages import features, subset
+from vec2face.faces.images import encode
+from vec2face.faces.record import RecordWriter
+from vec2face.faces.source import load_images, open_source
+from vec2face.files import InputError
+from vec2face.models.onnx import export
+
+PEOPLE, SIZE = 9, 12
+
+
+@pytest.fixture
+def params(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    with RecordWriter(tmp_path / "faces.rec") as writer:
+        for label in np.repeat(np.arange(PEOPLE), np.arange(1, PEOPLE + 1)):
+            # The corner tells the person, so that stores can be compared by their images.
+            image = rng.integers(0, 256, (SIZE, SIZE, 3), np.uint8)
+            image[:8, :8] = 20 * label
+            writer.append(encode(image, 100), 100 + int(label))
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Conv2d(3, 4, 3, 2), nn.PReLU(), nn.Flatten(), nn.LazyLinear(6))
+    module(torch.zeros(1, 3, SIZE, SIZE))
+    export(module, tmp_path / "net.onnx", SIZE)
+    params = SimpleNamespace(
+        seed=1,
+        paths=SimpleNamespace(faces="faces.rec", recognizer="net.onnx"),
+        subset=SimpleNamespace(identities=4, images_per_identity=6, minimum_images=3, held_out=2),
+    )
+    for stage in (subset, features):
+        monkeypatch.setattr(stage.Params, "load", lambda: params)
+    return params
+
+
+def people(store):
+    return set(np.round(load_images(store, SIZE)[:, :6, :6].mean((1, 2, 3)) / 20).astype(int))
+
+
+def test_nobody_is_in_both_stores_and_features_follow_their_rows(params):
+    subset.main()
+    features.main()
+    train, apart = open_source("data/subset"), open_source("data/held_out")
+    assert (train.manifest["identities"], apart.manifest["identities"]) == (4, 2)
+    assert (len(people(train)), len(people(apart))) == (4, 2)
+    assert not people(train) & people(apart)
+    assert set(np.bincount(train.labels)) <= {3, 4, 5, 6}
+    network = features.OnnxRecognizer("net.onnx")
+    for store, name in ((train, "train"), (apart, "held_out")):
+        rows = np.load(f"data/features/{name}.npy")
+        assert rows.dtype == np.float32
+        expected = [network.features(load_images(store, SIZE, [i]))[0] for i in range(len(store))]
+        assert np.allclose(rows, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_the_choice_repeats_and_follows_the_seed(params):
+    def hashes():
+        subset.main()
+        stores = [open_source(f"data/{name}") for name in ("subset", "held_out")]
+        return [s.manifest["shards"][0]["sha256"] for s in stores]
+
+    first = hashes()
+    assert hashes() == first
+    params.seed = 2
+    assert hashes() != first
+
+
+def test_more_people_than_there_are_stop_the_stage_before_it_writes(params, tmp_path):
+    params.subset.held_out = 4
+    with pytest.raises(InputError, match=r"faces\.rec: 4 identities asked, but only 3 .*4 are"):
+        subset.main()
+    assert not (tmp_path / "data").exists()
+
+
+def test_an_altered_store_stops_the_features(params, tmp_path):
+    subset.main()
+    file = tmp_path / "data/held_out/part-00000.rec"
+    data = bytearray(file.read_bytes())
+    data[-9] ^= 1
+    file.write_bytes(data)
+    with pytest.raises(InputError, match="altered"):
+        features.main()
+    assert not (tmp_path / "data/features").exists()
