@@ -1,6 +1,6 @@
-"""Stage 2, features: what the recognizer sees in the faces.
+"""Stage 3, features: what the recognizer sees in the faces.
 
-python -m stages.features
+    python -m stages.features
 
 Reads data/subset, data/held_out and paths.recognizer; writes data/features/train.npy and
 held_out.npy, (images, D) float32 in the stores' row order, not normalised.

@@ -1,6 +1,6 @@
-"""Stage 1, subset: the faces that train the generator, and faces of other people kept apart.
+"""Stage 2, subset: the faces that train the generator, and faces of other people kept apart.
 
-python -m stages.subset
+    python -m stages.subset
 
 Reads the faces at paths.faces; writes data/subset and data/held_out (FaceStores).
 """
