@@ -166,8 +166,7 @@ test_dataset.run(Path(sys.argv[1]), test_dataset.Stub(pause=0.1), batch=2)
 """
 
 
-@pytest.mark.parametrize("blocks", [1, 2])
-def test_killed_process_continues_to_the_same_bytes(tmp_path, blocks):
+def test_killed_process_continues_to_the_same_bytes(tmp_path):
     root = Path(__file__).parents[2]
     process = subprocess.Popen(
         [sys.executable, "-c", KILLED, str(tmp_path / "cut")],
@@ -175,13 +174,13 @@ def test_killed_process_continues_to_the_same_bytes(tmp_path, blocks):
         env={**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"},
     )
     done = tmp_path / "cut/work"
-    deadline = time.monotonic() + 60
-    while len(list(done.glob("block-*.npz"))) < blocks and time.monotonic() < deadline:
+    deadline = time.monotonic() + 200
+    while len(list(done.glob("block-*.npz"))) < 2 and time.monotonic() < deadline:
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
     left = len(list(done.glob("block-*.npz")))
-    assert blocks <= left < 5
+    assert 2 <= left < 5
     (tmp_path / "cut/.generated.1.partial").mkdir()  # as a kill while the store is written leaves
     generator = Stub()
     run(tmp_path / "cut", generator, batch=2)
