@@ -6,6 +6,7 @@ Reads what the other stages left in reports/, data/ and models/; writes reports/
 reports/tables/, reports/figures/ and reports/index.html.
 """
 
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -31,7 +32,7 @@ IMAGES = 9  # of one person on a sheet
 FEATURES = {  # panel of the similarity figure -> (features, their faces)
     "training faces": (DATA / "features" / "train.npy", DATA / "subset"),
     "held-out faces": (DATA / "features" / "held_out.npy", DATA / "held_out"),
-    "generated faces": (DATA / "features" / "generated.npy", DATA / "generated"),
+    "generated faces": (DATA / "generated_features.npy", DATA / "generated"),
 }
 PAIRED = 20_000  # images of a panel, from the first on: pairs grow with the square
 
@@ -40,11 +41,14 @@ def main() -> None:
     """Write the report."""
     p = Params.load()
     evaluation = read_evaluation(REPORTS / "evaluation.json")
-    sampling, quality = read_json(REPORTS / "sampling.json"), read_json(REPORTS / "quality.json")
-    metrics = flat_metrics(evaluation, sampling, quality)
+    others = [
+        read_json(REPORTS / f"{name}.json") for name in ("sampling", "perturbation", "quality")
+    ]
+    metrics = flat_metrics(evaluation, *others)
     write_json(REPORTS / "metrics.json", metrics)
 
-    counts = (len(open_source(DATA / "generated")), len(open_source(DATA / "subset")))
+    generated, subset = (len(open_source(DATA / name)) for name in ("generated", "subset"))
+    counts = (generated, min(generated, subset))  # the comparison trains on no more originals
     tables = [table(1, evaluation, p.world, *counts)]
     if any(b in results for results in evaluation.values() for b in HARDER):
         tables.append(table(6, evaluation, p.world, *counts))
@@ -203,4 +207,7 @@ def sections(tables: list) -> list[Section]:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except InputError as error:
+        sys.exit(f"error: {error}")

@@ -13,7 +13,6 @@ import yaml
 
 from vec2face.faces.images import encode
 from vec2face.faces.store import FaceStoreWriter
-from vec2face.files import InputError
 from vec2face.models.generator import GeneratorConfig, Vec2Face
 from vec2face.sampling.pca import PCA
 
@@ -40,12 +39,15 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     parameters["images_per_identity"] = 3
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(parameters))
     rng = np.random.default_rng(0)
-    for name, feature_name in (("subset", "train"), ("held_out", "held_out"), ("generated", None)):
+    (tmp_path / "data" / "features").mkdir(parents=True)
+    for name, file in (
+        ("subset", "features/train.npy"),
+        ("held_out", "features/held_out.npy"),
+        ("generated", "generated_features.npy"),
+    ):
         labels = write_store(tmp_path / "data" / name, identities=4, images=3)
-        if feature_name:
-            (tmp_path / "data" / "features").mkdir(exist_ok=True)
-            features = rng.standard_normal((len(labels), 16)).astype(np.float32)
-            np.save(tmp_path / "data" / "features" / f"{feature_name}.npy", features)
+        features = rng.standard_normal((len(labels), 16)).astype(np.float32)
+        np.save(tmp_path / "data" / file, features)
     np.save(tmp_path / "data" / "identities.npy", rng.standard_normal((5, 16)).astype(np.float32))
     (tmp_path / "models").mkdir()
     torch.manual_seed(0)
@@ -73,6 +75,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     }
     (reports / "evaluation.json").write_text(json.dumps(evaluation))
     (reports / "sampling.json").write_text(json.dumps({"seed": 1, "largest_cosine": 0.29}))
+    (reports / "perturbation.json").write_text(json.dumps({"draws": 13}))
     (reports / "quality.json").write_text(json.dumps({"separated_share": 0.95}))
     (reports / "curves" / "generator.csv").write_text("step,loss\n0,1.0\n1,0.5\n2,0.25\n")
     (reports / "curves" / "roc.csv").write_text(
@@ -98,6 +101,7 @@ def test_outputs_are_complete_and_the_same_twice(run: Path) -> None:
     assert metrics["real_avg"] == pytest.approx(90)
     assert metrics["recovery"] == pytest.approx(0.75)
     assert metrics["separated_share"] == 0.95
+    assert metrics["draws"] == 13
     assert "seed" not in metrics
 
     names = {n for n in first if n.startswith("figures/")}
@@ -129,11 +133,11 @@ def test_outputs_are_complete_and_the_same_twice(run: Path) -> None:
 
 def test_feature_rows_that_do_not_match_the_images_are_refused(run: Path) -> None:
     np.save("data/features/train.npy", np.ones((5, 16), np.float32))
-    with pytest.raises(InputError, match=r"train\.npy: 5 rows for 12 images"):
+    with pytest.raises(SystemExit, match=r"train\.npy: 5 rows for 12 images"):
         report()
 
 
 def test_a_missing_measurement_names_the_file(run: Path) -> None:
     (run / "reports" / "quality.json").unlink()
-    with pytest.raises(InputError, match=r"quality\.json"):
+    with pytest.raises(SystemExit, match=r"quality\.json"):
         report()
