@@ -1,4 +1,5 @@
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -48,7 +49,7 @@ def test_softmax_is_the_cosine():
 def test_the_true_logit_falls_all_the_way_to_pi():
     head = build_head("arcface", 2, 2, scale=1)
     values = [logits(head, a)[0].item() for a in torch.linspace(0.01, math.pi - 0.01, 200).tolist()]
-    assert all(a > b for a, b in zip(values, values[1:], strict=False))
+    assert all(a > b for a, b in pairwise(values))
 
 
 def test_magface_margin_grows_with_the_norm_and_the_penalty_is_least_at_the_top():

@@ -163,6 +163,18 @@ def roc(distances: np.ndarray, same: np.ndarray) -> tuple[np.ndarray, np.ndarray
     return np.append(0.0, false), np.append(0.0, true), np.append(-np.inf, ordered[last])
 
 
+def roc_at(
+    distances: np.ndarray, same: np.ndarray, points: int = 200
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return false and true accept rates (points,) at logarithmically spaced false accept rates.
+
+    From one impostor pair to all of them: what a plot shows of the curve, at a fixed size.
+    """
+    false, true, _ = roc(distances, same)
+    far = np.geomspace(1 / np.count_nonzero(~same.astype(bool)), 1, points)
+    return far, true[np.searchsorted(false, far * (1 + 1e-12), side="right") - 1]
+
+
 def tar_at_far(distances: np.ndarray, same: np.ndarray, far: float) -> float:
     """Return the highest true accept rate whose false accept rate is at most ``far``."""
     false, true, _ = roc(distances, same)

@@ -125,7 +125,7 @@ def _input(images: np.ndarray, size: int) -> torch.Tensor:
     """Return (B, 3, size, size) in [-1, 1]."""
     if images.shape[1:3] != (size, size):
         images = np.stack([resize(image, size) for image in images])
-    return to_tensor(images).contiguous(memory_format=torch.channels_last)
+    return to_tensor(images)
 
 
 @contextmanager

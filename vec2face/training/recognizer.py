@@ -35,6 +35,9 @@ from vec2face.training.heads import build_head
 
 log = logging.getLogger(__name__)
 
+VERSION = 1
+"""Part of a work folder's fingerprint: raise it when a step computes something else."""
+
 
 @dataclass(frozen=True)
 class RecognizerConfig:
@@ -130,7 +133,8 @@ def train_recognizer(
         seed: the experiment's seed; start weights, order, augmentation and dropout follow from it.
         work: folder of this run's checkpoints. States of another config, seed or labels there
             are not continued.
-        on_epoch: called after each epoch with ``epoch`` (from 1), ``loss``, ``accuracy`` (share of
+        on_epoch: called after each epoch with ``step``, ``epoch`` (from 1), ``loss``,
+            ``accuracy`` (share of
             images nearest to their own identity's direction, margin applied) and ``lr``. When a run
             continues, its finished epochs are reported again first.
         save_seconds: a checkpoint is written at each epoch's end, and within an epoch when this
@@ -183,6 +187,7 @@ def train_recognizer(
             if epoch_ends:
                 history.append(
                     {
+                        "step": step,
                         "epoch": step // per_epoch,
                         "loss": totals[0] / per_epoch,
                         "accuracy": totals[1] / (per_epoch * batch),
@@ -207,8 +212,8 @@ class _Run:
     def __init__(self, config: RecognizerConfig, classes: int, device: str | None) -> None:
         self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         self.clip = config.clip
-        backbone = build_backbone(**config.architecture())
-        self.backbone = backbone.to(self.device).to(memory_format=torch.channels_last)
+        backbone = build_backbone(**config.architecture()).to(self.device)
+        self.backbone = backbone.to(memory_format=torch.channels_last)
         self.head = build_head(
             config.head, config.embedding, classes, scale=config.scale, margin=config.margin
         ).to(self.device)
@@ -232,7 +237,7 @@ class _Run:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         labels = labels.to(self.device)
-        images = images.to(self.device, memory_format=torch.channels_last)
+        images = images.to(self.device)
         logits, penalty = self.head(self.backbone(images), labels)
         loss = cross_entropy(logits, labels) + penalty
         self.optimizer.zero_grad()

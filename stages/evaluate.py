@@ -1,0 +1,88 @@
+"""Stage 9, evaluation: ten-fold verification of every recognizer on every benchmark.
+
+    python stages/evaluate.py
+
+The recognizers: trained on generated faces, trained on real ones, the same net untrained (the
+floor), and the two ONNX recognizers of params.yaml. Writes reports/evaluation.json and
+reports/curves/roc.csv.
+"""
+
+import sys
+from functools import partial
+
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from vec2face.analysis.verification import (
+    Embed,
+    Verification,
+    equal_error_rate,
+    evaluate_all,
+    roc_at,
+    tar_at_far,
+)
+from vec2face.faces.benchmarks import find_benchmarks, load_benchmark
+from vec2face.faces.source import load_images, open_source
+from vec2face.files import InputError, whole_file, write_json
+from vec2face.models.onnx import OnnxRecognizer
+from vec2face.models.recognizer import embed, load_recognizer, untrained_recognizer
+from vec2face.params import Params
+
+UNTRAINED_IMAGES = 4096
+"""Training images, evenly spaced, that give the untrained net its batch-norm statistics."""
+
+
+def main() -> None:
+    """Evaluate."""
+    p = Params.load()
+    benchmarks = find_benchmarks(p.paths.benchmarks)
+    recognizers = load_all(p)
+    evaluation: dict[str, dict[str, dict[str, float]]] = {name: {} for name in recognizers}
+    curves = []
+    for name, path in tqdm(benchmarks.items(), unit="benchmark", disable=None):
+        for recognizer, result in evaluate_all(recognizers, load_benchmark(path)).items():
+            evaluation[recognizer][name] = summary(result)
+            far, tar = roc_at(result.distances, result.same)
+            points = {"recognizer": recognizer, "benchmark": name, "far": far, "tar": tar}
+            curves.append(pd.DataFrame(points))
+    write_json("reports/evaluation.json", evaluation)
+    with whole_file("reports/curves/roc.csv") as temporary:
+        pd.concat(curves).to_csv(temporary, index=False, float_format="%.6g")
+
+
+def load_all(p: Params) -> dict[str, Embed]:
+    """Return the recognizers by their names in the metrics."""
+    generated = load_recognizer("models/fr_generated.safetensors")
+    real = load_recognizer("models/fr_real.safetensors")
+    faces = open_source("data/subset")
+    rows = np.unique(np.linspace(0, len(faces) - 1, UNTRAINED_IMAGES, dtype=int))
+    untrained = untrained_recognizer(
+        generated.architecture,  # type: ignore[arg-type]
+        load_images(faces, p.image_size, rows),
+        p.seed,
+    )
+    nets = {"generated": generated, "real": real, "untrained": untrained}
+    embeds: dict[str, Embed] = {name: partial(embed, net) for name, net in nets.items()}
+    embeds["estimator"] = OnnxRecognizer(p.paths.recognizer).features
+    if p.paths.second_recognizer:
+        embeds["second"] = OnnxRecognizer(p.paths.second_recognizer).features
+    return embeds
+
+
+def summary(result: Verification) -> dict[str, float]:
+    """Return the figures of one recognizer on one benchmark; shares, and a squared distance."""
+    return {
+        "accuracy": result.accuracy,
+        "std": result.std,
+        "threshold": result.threshold,
+        "tar_at_far_0.01": tar_at_far(result.distances, result.same, 0.01),
+        "equal_error_rate": equal_error_rate(result.distances, result.same),
+    }
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except InputError as error:
+        sys.exit(f"error: {error}")

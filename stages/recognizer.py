@@ -1,0 +1,96 @@
+"""Stage 8, FR training: a face recognizer from generated faces, or from as many real ones.
+
+    python stages/recognizer.py generated
+    python stages/recognizer.py real
+
+Reads data/generated (or data/subset); writes models/fr_<set>.safetensors and the loss curve
+reports/curves/fr_<set>.csv. A killed run continues from work/.
+"""
+
+import logging
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from vec2face.faces.source import load_images, open_source
+from vec2face.faces.subset import choose
+from vec2face.files import InputError, whole_file
+from vec2face.models.recognizer import save_recognizer
+from vec2face.params import Params
+from vec2face.training.augment import Augmentation
+from vec2face.training.checkpoint import Checkpoint, work_folder
+from vec2face.training.recognizer import VERSION, RecognizerConfig, train_recognizer
+
+STORES = {"generated": Path("data/generated"), "real": Path("data/subset")}
+
+
+def main(which: str) -> None:
+    """Train on one of ``STORES``."""
+    if which not in STORES:
+        raise InputError(f"argument {which!r}: expected one of {', '.join(STORES)}")
+    p = Params.load()
+    source = open_source(STORES[which])
+    rows = np.arange(len(source))
+    if which == "real" and len(source) > p.identities * p.images_per_identity:
+        # A fair comparison has no more images than the generated set.
+        people = min(p.identities, len(np.unique(source.labels)))
+        rows = choose(
+            source.labels,
+            identities=people,
+            images_per_identity=p.images_per_identity,
+            seed=p.seed,
+        )
+    labels = np.unique(source.labels[rows], return_inverse=True)[1]
+
+    settings = config(p)
+    work = work_folder(
+        "recognizer",
+        VERSION,
+        which,
+        asdict(settings),
+        p.seed,
+        STORES[which] / "manifest.json",
+        rows.tolist(),
+    )
+    curve: list[dict[str, float]] = []
+
+    def write_curve(entry: dict[str, float]) -> None:
+        curve.append(entry)
+        with whole_file(f"reports/curves/fr_{which}.csv") as temporary:
+            pd.DataFrame(curve).to_csv(temporary, index=False)
+
+    recognizer = train_recognizer(
+        load_images(source, p.image_size, rows),
+        labels,
+        settings,
+        p.seed,
+        work,
+        on_epoch=write_curve,
+    )
+    save_recognizer(f"models/fr_{which}.safetensors", recognizer, settings.architecture())
+    Checkpoint(work).clear()
+
+
+def config(p: Params) -> RecognizerConfig:
+    """Return the trainer's view of the parameters under ``fr``."""
+    fr = p.fr.model_dump(exclude={"augment", "widths", "milestones"})
+    return RecognizerConfig(
+        **fr,
+        image_size=p.image_size,
+        widths=tuple(p.fr.widths) or None,
+        milestones=tuple(p.fr.milestones),
+        augmentation=Augmentation(**p.fr.augment.model_dump()),
+    )
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
+    if len(sys.argv) != 2:
+        sys.exit(__doc__)
+    try:
+        main(sys.argv[1])
+    except InputError as error:
+        sys.exit(f"error: {error}")

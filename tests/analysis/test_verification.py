@@ -1,0 +1,151 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import roc_curve
+from sklearn.model_selection import KFold
+from sklearn.preprocessing import normalize
+
+from vec2face.analysis.verification import (
+    equal_error_rate,
+    evaluate,
+    evaluate_all,
+    roc,
+    roc_at,
+    squared_distances,
+    tar_at_far,
+    ten_folds,
+    verify,
+)
+from vec2face.faces.benchmarks import Benchmark
+from vec2face.faces.images import encode
+from vec2face.files import InputError
+
+
+def by_the_book(distances, same):
+    """The protocol pair by pair and threshold by threshold, on scikit-learn's folds."""
+    accuracies, chosen = [], []
+    for train, test in KFold(n_splits=10, shuffle=False).split(distances):
+        best, threshold = -1.0, None
+        for t in np.arange(0, 4, 0.01):
+            right = sum(
+                bool(d < t) == bool(s) for d, s in zip(distances[train], same[train], strict=True)
+            )
+            if right / len(train) > best:
+                best, threshold = right / len(train), t
+        right = sum(
+            bool(d < threshold) == bool(s) for d, s in zip(distances[test], same[test], strict=True)
+        )
+        accuracies.append(right / len(test))
+        chosen.append(threshold)
+    return np.array(accuracies), np.array(chosen)
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(10, 60), st.integers(0, 2**32 - 1), st.booleans())
+def test_folds_are_bit_equal_to_the_book(pairs, seed, on_thresholds):
+    rng = np.random.default_rng(seed)
+    same = rng.random(pairs) < rng.random()
+    distances = rng.uniform(0, 4.2, pairs)
+    if on_thresholds:  # ties with thresholds and between pairs
+        distances = rng.choice(np.arange(0, 4, 0.01)[::40], pairs)
+    for ours, theirs in zip(ten_folds(distances, same), by_the_book(distances, same), strict=True):
+        assert np.array_equal(ours, theirs)
+
+
+def test_mean_and_std_are_over_the_folds():
+    same = np.tile([True, False], 50)
+    distances = np.where(same, 0.5, 1.5)
+    distances[:4] = 2.0 - distances[:4]  # four wrong in the first fold
+    result = verify(distances, same)
+    assert result.accuracy == pytest.approx((0.6 + 9) / 10)
+    assert result.std == pytest.approx(np.std([0.6] + [1.0] * 9))
+    assert result.threshold == pytest.approx(0.51)
+
+
+def test_nan_is_never_accepted():
+    same = np.tile([True, False], 10)
+    distances = np.where(same, 0.5, np.nan)
+    assert verify(distances, same).accuracy == 1
+
+
+def test_distances_are_those_of_unit_vectors():
+    vectors = np.random.default_rng(0).normal(size=(20, 7))
+    unit = normalize(vectors)
+    expected = np.sum(np.square(unit[0::2] - unit[1::2]), 1)
+    assert np.array_equal(squared_distances(vectors), expected)
+    assert squared_distances(np.zeros((2, 3))).tolist() == [0.0]
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(4, 80), st.integers(0, 2**32 - 1))
+def test_roc_is_scikit_learns(pairs, seed):
+    rng = np.random.default_rng(seed)
+    same = np.append([True, False], rng.random(pairs) < 0.5)
+    distances = rng.integers(0, 30, pairs + 2) / 10  # with ties
+    false, true, thresholds = roc(distances, same)
+    expected = roc_curve(same, -distances, drop_intermediate=False)
+    assert np.allclose(false, expected[0])
+    assert np.allclose(true, expected[1])
+    assert np.allclose(thresholds, -expected[2])
+
+
+def test_rates_of_a_small_case():
+    distances = np.array([0.1, 0.2, 0.4, 0.8, 0.3, 0.6, 0.7, 0.9])
+    same = np.array([1, 1, 1, 1, 0, 0, 0, 0], bool)
+    assert tar_at_far(distances, same, 0) == 0.5
+    assert tar_at_far(distances, same, 0.2) == 0.5
+    assert tar_at_far(distances, same, 0.25) == 0.75
+    assert tar_at_far(distances, same, 1) == 1
+    assert equal_error_rate(distances, same) == 0.25
+    assert equal_error_rate(distances, ~same) == pytest.approx(0.75)
+    far, tar = roc_at(distances, same, points=3)
+    assert far == pytest.approx([0.25, 0.5, 1])
+    assert tar == pytest.approx([0.75, 0.75, 1])
+
+
+def test_one_kind_of_pair_has_no_roc():
+    with pytest.raises(ValueError, match="one person and of two"):
+        roc(np.arange(3.0), np.ones(3, bool))
+
+
+def test_too_few_pairs():
+    with pytest.raises(ValueError, match="ten folds"):
+        ten_folds(np.arange(9.0), np.ones(9, bool))
+
+
+def pictures(count=24, seed=0):
+    rng = np.random.default_rng(seed)
+    people = rng.integers(30, 226, (count, 4, 4, 3), np.uint8).repeat(4, 1).repeat(4, 2)
+    same = np.arange(count) % 2 == 0
+    images = []
+    for i in range(count):
+        images += [people[i], people[i] if same[i] else people[(i + 1) % count]]
+    return Benchmark("toy", [encode(i) for i in images], same)
+
+
+def flat(images):
+    return images.reshape(len(images), -1).astype(np.float32) - 128
+
+
+def test_evaluate_tells_equal_pictures_and_does_not_depend_on_blocks():
+    benchmark = pictures()
+    result = evaluate(flat, benchmark)
+    assert result.accuracy == 1
+    assert np.array_equal(evaluate(flat, benchmark, block=5).distances, result.distances)
+    both = evaluate_all({"a": flat, "b": lambda x: flat(x)[:, :1]}, benchmark)
+    assert np.array_equal(both["a"].distances, result.distances)
+    assert both["b"].accuracy < 1
+
+
+def test_evaluate_adds_the_mirror_image():
+    benchmark = pictures()
+    mirrored = evaluate(lambda x: flat(x[:, :, ::-1]), benchmark)
+    assert np.array_equal(mirrored.distances, evaluate(flat, benchmark).distances)
+
+
+def test_a_broken_picture_is_named():
+    benchmark = pictures()
+    benchmark.images[7] = b"no picture"
+    with pytest.raises(InputError, match="toy, picture 7"):
+        evaluate(flat, benchmark)
