@@ -151,19 +151,35 @@ class FR(Section):
     augment: Augment
 
 
-class Estimator(Section):
-    """Training of one stand-in estimator on the rendered world."""
+class RenderedStore(Section):
+    """One rendered store of faces."""
 
-    widths: list[Count]
-    embedding: Count
+    people: Count
+    images: Count  # of each person
+    regime: Literal["mild", "wide"]  # how much pose, light, age and degradation vary
+
+
+class RenderedBenchmarks(Section):
+    """The rendered verification benchmarks."""
+
+    names: list[str]
+    pairs: Count  # of each; a multiple of 40
+
+
+class RenderedEstimators(Section):
+    """Training of the stand-in estimators (a frozen stage: the results are shipped)."""
+
     epochs: Count
-    seed: int
+    pose_epochs: Count
 
 
 class Rendered(Section):
     """The rendered world."""
 
-    model_config = ConfigDict(extra="allow", frozen=True)
+    image_size: Count
+    stores: dict[str, RenderedStore]
+    benchmarks: RenderedBenchmarks
+    estimators: RenderedEstimators
 
 
 class Params(Section):
@@ -184,7 +200,7 @@ class Params(Section):
     min_similarity: Annotated[float, Field(ge=-1, le=1)]
     sampling: Sampling
     fr: FR
-    rendered: Rendered | None = None
+    rendered: Rendered
 
     @field_validator("sigma", "sigma_share", mode="before")
     @classmethod

@@ -1,0 +1,65 @@
+"""Rendered world, estimators: identity, a second judge of identity, quality and pose.
+
+    python -m stages.world_estimators
+
+Reads data/world/estimators and its attributes; writes models/world/*.onnx and, beside them,
+estimators.json: what they were made from and how well they do on people they have not seen.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from stages import run
+from vec2face.analysis.separability import describe
+from vec2face.faces.images import to_tensor
+from vec2face.faces.source import load_images, open_source
+from vec2face.faces.store import FaceStore
+from vec2face.files import write_json
+from vec2face.models.onnx import export
+from vec2face.models.recognizer import embed
+from vec2face.params import Params
+from vec2face.training.checkpoint import work_folder
+from vec2face.training.recognizer import train_recognizer
+from vec2face.world.estimators import SIZE, PoseTraining, recognizer_configs, train_pose
+
+STORE, OUTPUT = Path("data/world/estimators"), Path("models/world")
+UNSEEN = 20  # one person in so many is kept apart, to measure on
+
+
+def main() -> None:
+    """Train, export, measure."""
+    p = Params.load()
+    source = open_source(STORE)
+    images, labels = load_images(source, SIZE), source.labels
+    unseen = labels % UNSEEN == 0
+    seen_labels = np.unique(labels[~unseen], return_inverse=True)[1]
+    shards = FaceStore(STORE).manifest["shards"]
+    record: dict[str, object] = {"made_from": [shard["sha256"] for shard in shards]}
+
+    for name, (offset, config) in recognizer_configs(p.rendered.estimators.epochs).items():
+        work = work_folder(f"estimator-{name}", repr(config), STORE / "manifest.json", p.seed)
+        recognizer = train_recognizer(images[~unseen], seen_labels, config, p.seed + offset, work)
+        export(recognizer, OUTPUT / f"{name}.onnx", SIZE, half=True)
+        measures = describe(embed(recognizer, images[unseen]), labels[unseen])[0]
+        record |= {f"{name}_{key}": measures[key] for key in ("eer", "intra_mean", "inter_mean")}
+
+    attributes = STORE.with_name(f"{STORE.name}-attributes")
+    angles = np.stack([np.load(attributes / f"{angle}.npy") for angle in ("yaw", "pitch")], 1)
+    pose = train_pose(
+        images[~unseen], angles[~unseen], PoseTraining(p.rendered.estimators.pose_epochs), p.seed
+    )
+    export(pose, OUTPUT / "pose.onnx", SIZE, output="degrees", half=True)
+    with torch.inference_mode():
+        errors = np.abs(pose(to_tensor(images[unseen])).numpy() - angles[unseen])
+    record |= {"yaw_error_degrees": errors[:, 0].mean(), "pitch_error_degrees": errors[:, 1].mean()}
+    write_json(OUTPUT / "estimators.json", {k: _plain(v) for k, v in record.items()})
+
+
+def _plain(value: object) -> object:
+    return value if isinstance(value, list) else round(float(value), 4)  # type: ignore[arg-type]
+
+
+if __name__ == "__main__":
+    run(main)
