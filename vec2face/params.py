@@ -197,7 +197,7 @@ class Params(Section):
     images_per_identity: Count
     sigma: list[Positive]
     sigma_share: list[Share]
-    min_similarity: Annotated[float, Field(ge=-1, le=1)]
+    min_similarity: Annotated[float, Field(ge=-1, lt=1)]
     sampling: Sampling
     fr: FR
     rendered: Rendered
