@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-import timm
 from torch import Tensor, nn
 
 from vec2face.models.iresnet import Gate, IResNet
@@ -33,6 +32,8 @@ class FaceTransformer(nn.Module):
     def __init__(
         self, width: int, blocks: int, heads: int, image_size: int, embedding: int, dropout: float
     ) -> None:
+        import timm  # noqa: PLC0415 - takes seconds, which all the other networks need not wait
+
         super().__init__()
         if image_size < 8 or image_size % 8:
             raise ValueError(f"image_size is a multiple of 8, not {image_size}")
