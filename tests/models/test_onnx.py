@@ -292,7 +292,9 @@ def test_mobilefacenet_is_the_same_in_onnxruntime_and_torch():
 
 @real
 @slow
-def test_mobilefacenet_reaches_its_published_lfw_accuracy():
+def test_mobilefacenet_reaches_its_stated_lfw_accuracy():
+    # Stated with the file: 99.28 %, its threshold grid unstated. Ten folds as in insightface give
+    # 5 956 of 6 000 pairs, 99.27 %: one pair fewer. With the channels swapped it is 98.97 %.
     recognizer = OnnxRecognizer(Path(DATA) / "mobilefacenet.onnx")
     result = evaluate(recognizer.features, load_benchmark(Path(DATA) / "lfw.bin"))
-    assert round(100 * result.accuracy, 2) == 99.28
+    assert abs(6000 * (result.accuracy - 0.9928)) < 2
