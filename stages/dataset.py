@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from stages import run
 from vec2face.files import write_json
 from vec2face.models.generator import Vec2Face
 from vec2face.models.masks import masks
@@ -69,4 +70,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

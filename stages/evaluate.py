@@ -1,19 +1,19 @@
 """Stage 9, evaluation: ten-fold verification of every recognizer on every benchmark.
 
-    python stages/evaluate.py
+    python -m stages.evaluate
 
 The recognizers: trained on generated faces, trained on real ones, the same net untrained (the
 floor), and the two ONNX recognizers of params.yaml. Writes reports/evaluation.json and
 reports/curves/roc.csv.
 """
 
-import sys
 from functools import partial
 
 import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
+from stages import run
 from vec2face.analysis.verification import (
     Embed,
     Verification,
@@ -24,8 +24,8 @@ from vec2face.analysis.verification import (
 )
 from vec2face.faces.benchmarks import find_benchmarks, load_benchmark
 from vec2face.faces.source import load_images, open_source
-from vec2face.files import InputError, whole_file, write_json
-from vec2face.models.onnx import OnnxRecognizer
+from vec2face.files import whole_file, write_json
+from vec2face.models.features import open_recognizer
 from vec2face.models.recognizer import embed, load_recognizer, untrained_recognizer
 from vec2face.params import Params
 
@@ -64,9 +64,8 @@ def load_all(p: Params) -> dict[str, Embed]:
     )
     nets = {"generated": generated, "real": real, "untrained": untrained}
     embeds: dict[str, Embed] = {name: partial(embed, net) for name, net in nets.items()}
-    embeds["estimator"] = OnnxRecognizer(p.paths.recognizer).features
-    if p.paths.second_recognizer:
-        embeds["second"] = OnnxRecognizer(p.paths.second_recognizer).features
+    embeds["estimator"] = open_recognizer(p.paths.recognizer).features
+    embeds["second"] = open_recognizer(p.paths.second_recognizer).features
     return embeds
 
 
@@ -82,7 +81,4 @@ def summary(result: Verification) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except InputError as error:
-        sys.exit(f"error: {error}")
+    run(main)

@@ -11,14 +11,13 @@ import numpy as np
 from stages import run
 from vec2face.faces.source import open_source
 from vec2face.files import whole_folder
-from vec2face.models.features import extract
-from vec2face.models.onnx import OnnxRecognizer
+from vec2face.models.features import extract, open_recognizer
 from vec2face.params import Params
 
 
 def main() -> None:
     """Extract and store."""
-    recognizer = OnnxRecognizer(Params.load().paths.recognizer)
+    recognizer = open_recognizer(Params.load().paths.recognizer)
     with whole_folder("data/features") as folder:
         for store, name in (("subset", "train"), ("held_out", "held_out")):
             np.save(folder / f"{name}.npy", extract(recognizer, open_source(f"data/{store}")))

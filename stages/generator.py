@@ -29,8 +29,8 @@ def main() -> None:
     features = np.load("data/features/train.npy")
     if len(features) != len(faces):
         raise InputError(
-            f"data/features/train.npy: {len(features)} rows for {len(faces)} images of data/subset; "
-            "run the features stage again"
+            f"data/features/train.npy: {len(features)} rows for {len(faces)} images of "
+            "data/subset; run the features stage again"
         )
     images = load_images(faces, params.image_size)
     settings = params.model_dump(

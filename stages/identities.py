@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from stages import run
 from vec2face.files import whole_file, write_json
 from vec2face.params import Params
 from vec2face.sampling.identities import certificate, sample_identities
@@ -30,4 +31,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -20,6 +20,7 @@ from functools import partial
 
 import numpy as np
 
+from stages import run
 from vec2face.analysis.reconstruction import feature_cosine, pixel_r2
 from vec2face.analysis.separability import (
     describe,
@@ -29,10 +30,9 @@ from vec2face.analysis.separability import (
 )
 from vec2face.faces.source import load_images, open_source
 from vec2face.files import InputError, whole_file, write_json
-from vec2face.models.features import extract
+from vec2face.models.features import extract, open_recognizer
 from vec2face.models.generator import Vec2Face
 from vec2face.models.masks import masks
-from vec2face.models.onnx import OnnxRecognizer
 from vec2face.params import Params
 from vec2face.sampling.dataset import render
 
@@ -65,9 +65,7 @@ def main() -> None:
     quality: dict[str, float] = {"pixel_r2": pixel_r2(originals, copies)}
     paths = {"": p.paths.recognizer, "second_": p.paths.second_recognizer}
     for prefix, path in paths.items():
-        if not path:
-            continue
-        recognizer = OnnxRecognizer(path)
+        recognizer = open_recognizer(path)
         features = extract(recognizer, generated, LIMIT)
         real = extract(recognizer, held_out, LIMIT) if prefix else real_features
         measures = describe(features, labels)[0]
@@ -96,4 +94,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -7,9 +7,9 @@ Reads the faces at paths.pca_faces; writes models/pca.npz.
 
 from pathlib import Path
 
+from stages import run
 from vec2face.faces.source import open_source
-from vec2face.models.features import extract
-from vec2face.models.onnx import OnnxRecognizer
+from vec2face.models.features import extract, open_recognizer
 from vec2face.params import Params
 from vec2face.sampling.pca import PCA, feature_scale, identity_means
 
@@ -18,10 +18,10 @@ def main() -> None:
     """Extract, average per identity, fit."""
     p = Params.load()
     source = open_source(p.paths.pca_faces)
-    features = extract(OnnxRecognizer(p.paths.recognizer), source)
+    features = extract(open_recognizer(p.paths.recognizer), source)
     people = identity_means(features, source.labels)
     PCA.fit(people, feature_scale(features)).save(Path("models/pca.npz"))
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

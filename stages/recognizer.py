@@ -1,13 +1,12 @@
 """Stage 8, FR training: a face recognizer from generated faces, or from as many real ones.
 
-    python stages/recognizer.py generated
-    python stages/recognizer.py real
+    python -m stages.recognizer generated
+    python -m stages.recognizer real
 
 Reads data/generated (or data/subset); writes models/fr_<set>.safetensors and the loss curve
 reports/curves/fr_<set>.csv. A killed run continues from work/.
 """
 
-import logging
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -15,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from stages import run
 from vec2face.faces.source import load_images, open_source
 from vec2face.faces.subset import choose
 from vec2face.files import InputError, whole_file
@@ -27,7 +27,7 @@ from vec2face.training.recognizer import VERSION, RecognizerConfig, train_recogn
 STORES = {"generated": Path("data/generated"), "real": Path("data/subset")}
 
 
-def main(which: str) -> None:
+def main(which: str = "") -> None:
     """Train on one of ``STORES``."""
     if which not in STORES:
         raise InputError(f"argument {which!r}: expected one of {', '.join(STORES)}")
@@ -87,10 +87,4 @@ def config(p: Params) -> RecognizerConfig:
 
 
 if __name__ == "__main__":
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
-    if len(sys.argv) != 2:
-        sys.exit(__doc__)
-    try:
-        main(sys.argv[1])
-    except InputError as error:
-        sys.exit(f"error: {error}")
+    run(main, *sys.argv[1:])

@@ -6,7 +6,6 @@ Reads what the other stages left in reports/, data/ and models/; writes reports/
 reports/tables/, reports/figures/ and reports/index.html.
 """
 
-import sys
 from functools import partial
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from stages import run
 from vec2face.analysis import figures, sheets
 from vec2face.analysis.page import Picture, Section, page
 from vec2face.analysis.separability import similarities
@@ -207,7 +207,4 @@ def sections(tables: list) -> list[Section]:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except InputError as error:
-        sys.exit(f"error: {error}")
+    run(main)

@@ -30,7 +30,7 @@ class Paths(Section):
     pca_faces: str  # faces of other people for the PCA (the paper: MS1MV2)
     benchmarks: str  # a .bin file or a folder of them
     recognizer: str  # ONNX: features and identity loss (the paper: ArcFace-R100)
-    second_recognizer: str  # ONNX that no loss sees: judges reconstructions; "" for none
+    second_recognizer: str  # ONNX or .safetensors that no loss sees: judges the images
 
 
 class Subset(Section):

@@ -1,5 +1,6 @@
 """Features of a whole source of faces: one row per image, in the source's order."""
 
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -7,18 +8,42 @@ from tqdm import tqdm
 
 from vec2face.faces.source import Source, load_images
 from vec2face.files import InputError
+from vec2face.models.onnx import OnnxRecognizer
+from vec2face.models.recognizer import embed, load_recognizer
 
 BLOCK = 512  # images decoded at a time
 
 
 class Recognizer(Protocol):
-    """What turns images into features, such as :class:`vec2face.models.onnx.OnnxRecognizer`."""
+    """What turns images into features."""
 
     dimension: int
     input_size: int
 
     def features(self, images: np.ndarray) -> np.ndarray:
         """Map (N, S, S, 3) uint8 RGB to (N, dimension) float32."""
+
+
+class TrainedRecognizer:
+    """A recognizer that this project trained (``.safetensors``)."""
+
+    def __init__(self, path: Path | str) -> None:
+        self._net = load_recognizer(path)
+        self.dimension: int = self._net.dimension  # type: ignore[assignment]
+        self.input_size: int = self._net.image_size  # type: ignore[assignment]
+
+    def features(self, images: np.ndarray) -> np.ndarray:
+        """Map (N, S, S, 3) uint8 RGB to (N, dimension) float32."""
+        return embed(self._net, images)
+
+
+def open_recognizer(path: Path | str) -> Recognizer:
+    """Return the recognizer of an ONNX file, or of one of ours (``.safetensors``).
+
+    Raises:
+        InputError: the file is missing or no recognizer.
+    """
+    return TrainedRecognizer(path) if Path(path).suffix == ".safetensors" else OnnxRecognizer(path)
 
 
 def extract(recognizer: Recognizer, source: Source, limit: int | None = None) -> np.ndarray:

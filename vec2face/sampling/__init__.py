@@ -1,0 +1,1 @@
+"""People who do not exist: identity vectors, perturbed vectors, images of them."""

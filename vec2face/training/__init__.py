@@ -1,0 +1,1 @@
+"""Losses, heads and loops that train the generator and the recognizers."""

@@ -1,0 +1,31 @@
+"""Rendered world, benchmarks: pairs of people whom no store holds.
+
+    python -m stages.world_benchmarks
+
+Reads data/world/head.npz; writes data/world/benchmarks/<name>.bin.
+"""
+
+from stages import run
+from vec2face.files import whole_folder
+from vec2face.params import Params
+from vec2face.world.benchmarks import write_benchmark
+
+
+def main() -> None:
+    """Render every benchmark that params name."""
+    p = Params.load()
+    chosen = p.rendered.benchmarks
+    with whole_folder("data/world/benchmarks") as folder:
+        for name in chosen.names:
+            write_benchmark(
+                "data/world/head.npz",
+                folder / f"{name}.bin",
+                name=name,
+                seed=p.seed,
+                pairs=chosen.pairs,
+                size=p.rendered.image_size,
+            )
+
+
+if __name__ == "__main__":
+    run(main)

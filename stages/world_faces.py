@@ -1,0 +1,38 @@
+"""Rendered world, faces: one store of rendered people.
+
+    python -m stages.world_faces faces
+
+Reads data/world/head.npz; writes data/world/<store> (a FaceStore) and, beside it,
+data/world/<store>-attributes (yaw, pitch, age, exposure, blur of every row).
+"""
+
+import sys
+
+from stages import run
+from vec2face.files import InputError
+from vec2face.params import Params
+from vec2face.world.stores import write_store
+
+
+def main(name: str) -> None:
+    """Render the store that params call ``rendered.stores.<name>``."""
+    p = Params.load()
+    if name not in p.rendered.stores:
+        raise InputError(
+            f"params.yaml: rendered.stores.{name} is missing; say its people and images"
+        )
+    store = p.rendered.stores[name]
+    write_store(
+        "data/world/head.npz",
+        f"data/world/{name}",
+        seed=p.seed,
+        people=store.people,
+        images=store.images,
+        size=p.rendered.image_size,
+        regime=store.regime,
+        made_by="stages/world_faces.py",
+    )
+
+
+if __name__ == "__main__":
+    run(main, *sys.argv[1:])
