@@ -1,4 +1,4 @@
-"""Stage 3, generator: learn to turn features into faces.
+"""Stage 4, generator: learn to turn features into faces.
 
 python -m stages.generator
 
