@@ -9,6 +9,7 @@ Axes: x to the subject's left, y up, z out of the face; unit 1 dm.
 """
 
 import tempfile
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -267,7 +268,7 @@ def load_geometry(path: Path | str) -> Geometry:
             deltas=deltas.astype(np.float32),
             eyeballs=(content["ball_left"], content["ball_right"]),
         )  # fmt: skip
-    except (OSError, KeyError, ValueError) as error:
+    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
         raise InputError(
             f"{path}: not a baked head ({error}); run `dvc repro data/world/dvc.yaml:geometry`"
         ) from error
