@@ -99,6 +99,7 @@ class Training(Section):
 
     steps: Count
     batch: Count
+    optimizer: Literal["adamw", "muon"]  # muon: for the matrices of the blocks; AdamW for the rest
     lr: Positive
     warmup: Annotated[int, Field(ge=0)]
     weight_decay: Weight

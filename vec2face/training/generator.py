@@ -7,7 +7,7 @@ with the same number of threads: order, masks and dropout of a step follow from 
 import copy
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from vec2face.params import Params, Training
 from vec2face.randomness import stream, torch_seed
 from vec2face.training import losses
 from vec2face.training.checkpoint import Checkpoint
+from vec2face.training.muon import Muon
 
 VERSION = 1  # part of the checkpoint's fingerprint: raise it when a step computes something else
 
@@ -117,12 +118,12 @@ class GeneratorRun:
         )
         self.generator.to(self.device)
         self.average = copy.deepcopy(self.generator).eval().requires_grad_(False)
-        self.optimizer = _adamw(self.generator, self.hyper.lr, self.hyper)
+        self.optimizers = _optimizers(self.generator, self.hyper)
         self.discriminator: PatchDiscriminator | None = None
         if self.losses.adversarial:
             d = self.hyper.discriminator
             self.discriminator = PatchDiscriminator(d.width, tuple(d.kernels)).to(self.device)
-            self.optimizer_d = _adamw(self.discriminator, d.lr, self.hyper)
+            self.optimizer_d = _adamw(self.discriminator.parameters(), d.lr, self.hyper)
         self.recognizer = to_torch(params.paths.recognizer).to(self.device)
         self.lpips = losses.load_lpips(self.hyper.lpips_weights) if self.losses.lpips else None
 
@@ -141,8 +142,9 @@ class GeneratorRun:
         progress = step / self.hyper.steps
         real, features = real.to(self.device), features.to(self.device)
         drop, mask = drop.to(self.device), mask.to(self.device)
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.hyper.lr * _rate(step, self.hyper)
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = self.hyper.lr * _rate(step, self.hyper)
         decoded = self.generator.rows(features, drop, mask)
         fake = self.generator.paint(decoded)
         parts = self._reconstruction(fake, real, features, decoded, progress)
@@ -156,10 +158,11 @@ class GeneratorRun:
             balance = losses.adaptive_weight(total, loss, self.generator.last_layer)
             total = total + self.losses.adversarial * balance * loss
             values["adversarial"] = loss.item()
-        self.optimizer.zero_grad(set_to_none=True)
+        self.generator.zero_grad(set_to_none=True)
         total.backward()
         nn.utils.clip_grad_norm_(self.generator.parameters(), self.hyper.clip)
-        self.optimizer.step()
+        for optimizer in self.optimizers:
+            optimizer.step()
         self._update_average(step)
         if adversary:
             values["discriminator"] = self._step_discriminator(adversary, real, fake.detach())
@@ -216,8 +219,11 @@ class GeneratorRun:
         return self.average.cpu().eval()
 
     def _members(self) -> dict[str, Any]:
-        names = ("generator", "average", "optimizer", "discriminator", "optimizer_d")
-        return {name: member for name in names if (member := getattr(self, name, None)) is not None}
+        members: dict[str, Any] = {"generator": self.generator, "average": self.average}
+        members |= {f"optimizer{i}": member for i, member in enumerate(self.optimizers)}
+        if self.discriminator:
+            members |= {"discriminator": self.discriminator, "optimizer_d": self.optimizer_d}
+        return members
 
     def state(self) -> dict[str, Any]:
         """Return all that a continued run needs."""
@@ -259,10 +265,25 @@ def _rate(step: int, hyper: Training) -> float:
     return 0.5 * (1 + math.cos(math.pi * done))
 
 
-def _adamw(module: nn.Module, lr: float, hyper: Training) -> torch.optim.AdamW:
+def _optimizers(generator: Vec2Face, hyper: Training) -> list[torch.optim.Optimizer]:
+    """AdamW for all, or Muon for the blocks' matrices and AdamW for the rest."""
+    if hyper.optimizer == "adamw":
+        return [_adamw(generator.parameters(), hyper.lr, hyper)]
+    blocks = [*generator.encoder.parameters(), *generator.decoder.parameters()]
+    matrices = [p for p in blocks if p.ndim == 2]
+    chosen = {id(p) for p in matrices}
+    rest = [p for p in generator.parameters() if id(p) not in chosen]
+    return [
+        _adamw(rest, hyper.lr, hyper),
+        Muon(matrices, hyper.lr, weight_decay=hyper.weight_decay),
+    ]
+
+
+def _adamw(parameters: Iterable[nn.Parameter], lr: float, hyper: Training) -> torch.optim.AdamW:
     """AdamW; weight decay on matrices and filters only."""
+    parameters = list(parameters)
     groups: list[dict[str, Any]] = [
-        {"params": [p for p in module.parameters() if p.ndim > 1]},
-        {"params": [p for p in module.parameters() if p.ndim <= 1], "weight_decay": 0.0},
+        {"params": [p for p in parameters if p.ndim > 1]},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
     ]
     return torch.optim.AdamW(groups, lr=lr, betas=hyper.betas, weight_decay=hyper.weight_decay)

@@ -6,6 +6,7 @@ judges what the first one taught. All see faces as RGB, (x / 255 - 0.5) / 0.5, a
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,7 +24,7 @@ SIZE = 56
 
 def recognizer_configs(epochs: int) -> dict[str, tuple[int, RecognizerConfig]]:
     """Return {name: (offset to the seed, configuration)} of the three recognizers."""
-    common = {
+    common: dict[str, Any] = {
         "backbone": "iresnet10",
         "image_size": SIZE,
         "dropout": 0.0,
