@@ -36,7 +36,13 @@ def recognizer_configs(epochs: int) -> dict[str, tuple[int, RecognizerConfig]]:
     }
     return {
         "identity": (0, RecognizerConfig(widths=(24, 48, 96, 96), embedding=512, **common)),
-        "second": (1, RecognizerConfig(widths=(16, 32, 64, 96), embedding=256, **common)),
+        "second": (
+            1,
+            # a narrower net needs a softer margin to get going in so few epochs
+            RecognizerConfig(
+                widths=(16, 32, 64, 96), embedding=256, scale=32.0, margin=0.2, **common
+            ),
+        ),
         "quality": (
             2,
             RecognizerConfig(widths=(16, 32, 48, 64), embedding=128, head="magface", **common),
