@@ -56,14 +56,14 @@ def sample_identities(
             function of the index, such as ``PCA.sample`` with its seed bound.
         count: identities wanted.
         tau: largest cosine allowed between two of them, -1 < tau <= 1 (1 keeps all).
-        max_candidates: candidates to look at before giving up; default 20 for each identity.
+        max_candidates: candidates to look at before giving up; default 100 for each identity.
 
     Raises:
         InputError: if they do not yield ``count`` identities.
     """
     if count < 1:
         raise InputError(f"identities must be at least 1, not {count}")
-    limit = 20 * count if max_candidates is None else max_candidates
+    limit = 100 * count if max_candidates is None else max_candidates
     candidates: list[np.ndarray] = []
     greedy: GreedyFilter | None = None
     with tqdm(total=count, desc="identities", unit="id", disable=None) as progress:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from vec2face.faces.images import to_tensor
+from vec2face.files import InputError
 from vec2face.models.discriminator import PatchDiscriminator
 from vec2face.models.generator import GeneratorConfig, Vec2Face
 from vec2face.models.masks import masks
@@ -125,6 +126,11 @@ class GeneratorRun:
             self.discriminator = PatchDiscriminator(d.width, tuple(d.kernels)).to(self.device)
             self.optimizer_d = _adamw(self.discriminator.parameters(), d.lr, self.hyper)
         self.recognizer = to_torch(params.paths.recognizer).to(self.device)
+        if self.losses.perceptual and not self.recognizer.tap_sizes:
+            raise InputError(
+                f"{params.paths.recognizer}: no inner layers found to compare; "
+                "set training.losses.perceptual to 0"
+            )
         self.lpips = losses.load_lpips(self.hyper.lpips_weights) if self.losses.lpips else None
 
     def step(
