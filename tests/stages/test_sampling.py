@@ -70,7 +70,7 @@ def folder(tmp_path, monkeypatch):
     )  # fmt: skip
     monkeypatch.setattr(Params, "load", lambda: params)
     for stage in (pca, measure):
-        monkeypatch.setattr(stage, "OnnxRecognizer", Recognizer)
+        monkeypatch.setattr(stage, "open_recognizer", Recognizer)
     return params
 
 
@@ -103,12 +103,3 @@ def test_from_faces_to_quality(folder, tmp_path):
         assert -1 <= quality[key] <= 1
         assert quality[f"second_{key}"] != quality[key] or quality[key] in (0, 1)
     assert quality["held_out_intra_mean"] > quality["held_out_inter_mean"]
-
-
-def test_without_a_second_recognizer(folder, tmp_path):
-    folder.paths.second_recognizer = ""
-    for stage in (pca, identities, dataset, measure):
-        stage.main()
-    quality = json.loads((tmp_path / "reports/quality.json").read_text())
-    assert "reconstruction_cosine" in quality
-    assert not any(key.startswith("second_") for key in quality)

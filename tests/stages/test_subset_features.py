@@ -53,7 +53,7 @@ def test_nobody_is_in_both_stores_and_features_follow_their_rows(params):
     assert (len(people(train)), len(people(apart))) == (4, 2)
     assert not people(train) & people(apart)
     assert set(np.bincount(train.labels)) <= {3, 4, 5, 6}
-    network = features.OnnxRecognizer("net.onnx")
+    network = features.open_recognizer("net.onnx")
     for store, name in ((train, "train"), (apart, "held_out")):
         rows = np.load(f"data/features/{name}.npy")
         assert rows.dtype == np.float32
