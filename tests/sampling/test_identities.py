@@ -50,10 +50,11 @@ def test_several_percent_are_refused_at_the_real_block_size():
     assert np.flatnonzero(GreedyFilter(0.4, 128, 4000).add(vectors)).tolist() == expected
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(
     st.lists(st.tuples(*[st.integers(-3, 3)] * 3).filter(any), min_size=1, max_size=60),
-    st.sampled_from([-0.9, 0.0, 0.3, 0.99]),
+    # No cosine of such vectors equals one of these, so rounding cannot decide either way.
+    st.sampled_from([-0.89, 0.01, 0.31, 0.99]),
     st.integers(1, 20),
 )
 def test_any_small_integer_vectors_in_any_blocks(rows, tau, size):
