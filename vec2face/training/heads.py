@@ -139,7 +139,8 @@ def build_head(
         embedding: length of the embeddings.
         classes: number of identities.
         scale: factor on the cosines.
-        margin: replaces the default margin; not for MagFace and softmax.
+        margin: replaces the default margin. MagFace's is the lowest of its margins; the highest
+            keeps its ratio to it. Softmax takes none.
 
     Raises:
         ValueError: on an unknown name, a margin that the head does not take, or a bad scale.
@@ -152,10 +153,12 @@ def build_head(
     if name == "cosface":
         margin = 0.35 if margin is None else float(margin)
         return MarginHead(embedding, classes, scale=scale, cosine_margin=margin)
-    if name not in ("magface", "softmax"):
+    if name == "magface":
+        margin = 0.45 if margin is None else float(margin)
+        margins = (margin, margin * 0.8 / 0.45)
+        return MagFaceHead(embedding, classes, scale=scale, margins=margins)
+    if name != "softmax":
         raise ValueError(f"no head {name!r}; there are arcface, cosface, magface, softmax")
     if margin is not None:
-        raise ValueError(f"the head {name} takes no margin")
-    if name == "magface":
-        return MagFaceHead(embedding, classes, scale=scale)
+        raise ValueError("the head softmax takes no margin")
     return MarginHead(embedding, classes, scale=scale)

@@ -26,7 +26,7 @@ _ANY = Regime(
 # The regimes of a pair's two pictures.
 PAIRS: dict[str, tuple[Regime, Regime]] = {
     "lfw": (_ANY, _ANY),
-    "cfp_fp": (replace(_ANY, yaw=4), replace(_ANY, yaw_mean=72, yaw=8, yaw_limit=90)),
+    "cfp_fp": (replace(_ANY, yaw=4), replace(_ANY, yaw_mean=65, yaw=8, yaw_limit=90)),
     "cplfw": (replace(_ANY, yaw=20, yaw_limit=60), replace(_ANY, yaw_mean=48, yaw=9, yaw_limit=70)),
     "agedb_30": (replace(_ANY, age_range=(18, 32)), replace(_ANY, age_range=(60, 80))),
     "calfw": (replace(_ANY, age_range=(18, 38)), replace(_ANY, age_range=(48, 66))),

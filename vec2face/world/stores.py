@@ -13,7 +13,7 @@ from vec2face.world.produce import ATTRIBUTES, Sitting, Who, produce
 REGIMES = {
     "mild": Regime(),
     "wide": Regime(
-        yaw=35, yaw_limit=90, pitch=9, age_spread=13, expression=1.3, light=0.6, exposure=0.6,
+        yaw=45, yaw_limit=90, pitch=9, age_spread=13, expression=1.3, light=0.6, exposure=0.6,
         background=1.0, restyle=0.35, extra_glasses=0.05, blur=1.4, noise=0.02, grey=0.05,
         jpeg=(60, 95), jitter=0.8, cast=0.06,
     ),
