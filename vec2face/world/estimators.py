@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from vec2face.faces.images import to_tensor
 from vec2face.models.iresnet import IResNet
+from vec2face.models.recognizer import embed
 from vec2face.randomness import stream, torch_seed
 from vec2face.training.recognizer import RecognizerConfig
 
@@ -56,6 +57,43 @@ class PoseTraining:
     epochs: int
     batch: int = 64
     lr: float = 2e-3
+
+
+def equalise(
+    recognizer: IResNet, images: np.ndarray, labels: np.ndarray, power: float = 0.375
+) -> None:
+    """Turn the features so that identities fill more dimensions, in place.
+
+    Skin, hair and sex part rendered people so easily that a few directions hold most of what the
+    features say, and hardly a hundred people fit below a cosine of 0.3. Within-class covariance
+    normalisation (Hatch et al., 2006) multiplies features by C^-1/2, C the covariance of images
+    about their identity's mean; a ``power`` below 1/2 goes part of the way and costs less accuracy.
+    Features are centred too, and keep their total variance. The last linear layer takes it all up.
+
+    Args:
+        recognizer: in evaluation mode.
+        images: uint8 (N, 56, 56, 3), what it was trained on.
+        labels: (N,) 0 .. identities - 1.
+        power: of C, negated.
+    """
+    features = embed(recognizer, images).astype(np.float64)
+    counts = np.bincount(labels)
+    means = np.zeros((len(counts), features.shape[1]))
+    np.add.at(means, labels, features)
+    within = np.cov((features - (means / counts[:, None])[labels]).T)
+    values, vectors = np.linalg.eigh(within)
+    turn = (vectors * np.maximum(values, 1e-6 * values[-1]) ** -power) @ vectors.T
+    turned = (features - features.mean(0)) @ turn
+    turn *= features.std() / turned.std()
+
+    norm, fc = recognizer.features, recognizer.fc
+    scale = (norm.weight / (norm.running_var + norm.eps).sqrt()).double()
+    shift = norm.bias - norm.running_mean * scale - torch.from_numpy(features.mean(0))
+    matrix = torch.from_numpy(turn)
+    with torch.no_grad():
+        fc.bias.copy_(matrix @ (scale * fc.bias + shift))
+        fc.weight.copy_(matrix @ (scale[:, None] * fc.weight))
+    recognizer.features = nn.Identity()
 
 
 class PoseEstimator(nn.Module):
