@@ -1,0 +1,199 @@
+"""What a run costs, before it runs: operations, memory and disk, counted on tensors without data.
+
+Networks are built on PyTorch's ``meta`` device, which knows shapes only, so the paper's sizes are
+counted on any machine in seconds. A multiplication and an addition count as two operations (FLOP).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from vec2face.models.backbones import build_backbone
+from vec2face.models.discriminator import PatchDiscriminator
+from vec2face.models.generator import SIDE, GeneratorConfig, Vec2Face
+from vec2face.models.masks import ROWS
+from vec2face.params import Params
+
+JPEG_BYTES_PER_PIXEL = 0.55  # of a face at quality 95
+OPTIMIZER = 4  # float32 copies of the weights: weights, gradients and AdamW's two moments
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of one network and one image.
+
+    Attributes:
+        forward: FLOP of inference.
+        backward: FLOP of all gradients.
+        kept: bytes (float32) that a forward pass keeps for the backward one.
+        parameters: how many.
+    """
+
+    forward: float
+    backward: float
+    kept: float
+    parameters: int
+
+    def __add__(self, other: "Cost") -> "Cost":
+        pairs = zip(vars(self).values(), vars(other).values(), strict=True)
+        return Cost(*(a + b for a, b in pairs))
+
+
+def network_cost(build: Callable[[], nn.Module], *shape: int) -> Cost:
+    """Count the network that ``build`` makes, on one input of ``shape`` (without the batch).
+
+    Batch norms need two images in training; the figures are per image.
+    """
+    with torch.device("meta"):
+        net = build().train()
+        x = torch.empty(2, *shape, requires_grad=True)
+    weights = {p.data_ptr() if p.device.type != "meta" else id(p) for p in net.parameters()}
+    kept: dict[int, Tensor] = {}  # by identity; holding them keeps the identities apart
+
+    def keep(tensor: Tensor) -> Tensor:
+        if id(tensor) not in weights:
+            kept[id(tensor)] = tensor
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        with FlopCounterMode(display=False) as forward:
+            y = net(x)
+        with FlopCounterMode(display=False) as backward:
+            y.sum().backward()
+    return Cost(
+        forward.get_total_flops() / 2,
+        backward.get_total_flops() / 2,
+        sum(t.nbytes for t in kept.values()) / 2,
+        sum(p.numel() for p in net.parameters()),
+    )
+
+
+def generator_cost(p: Params, drop: float) -> Cost:
+    """Count the generator when a share ``drop`` of the rows does not enter the encoder.
+
+    The linear layers between its three parts, under one percent, are left out.
+    """
+    sizes = p.generator.model_dump() | {"channels": tuple(p.generator.channels)}
+    config = GeneratorConfig(image_size=p.image_size, **sizes)
+
+    def part(name: str) -> Callable[[], nn.Module]:
+        return lambda: Vec2Face(config).get_submodule(name)
+
+    kept_rows = 1 + int(ROWS * (1 - drop))
+    return (
+        network_cost(part("encoder"), kept_rows, config.width)
+        + network_cost(part("decoder"), 1 + ROWS, config.decoder_width)
+        + network_cost(part("to_image"), config.front_channels, SIDE, SIDE)
+    )
+
+
+@dataclass(frozen=True)
+class StageCost:
+    """What one stage needs. ``device_bytes``: weights, optimiser and kept activations."""
+
+    stage: str
+    flop: float
+    disk_bytes: float = 0.0
+    memory_bytes: float = 0.0
+    device_bytes: float = 0.0
+
+
+def pipeline_cost(p: Params, *, pca_images: int, benchmark_images: int) -> list[StageCost]:
+    """Estimate every stage of ``p``.
+
+    The recognizer of ``paths.recognizer`` is taken for an IResNet-100 at 112 pixels, as in the
+    paper, and LPIPS for VGG16.
+
+    Args:
+        p: the parameters.
+        pca_images: number of images of ``paths.pca_faces``.
+        benchmark_images: number of images of all benchmarks together.
+    """
+    teacher = network_cost(lambda: build_backbone("iresnet100"), 3, 112, 112)
+    fr = network_cost(
+        lambda: build_backbone(
+            p.fr.backbone,
+            image_size=p.image_size,
+            embedding=p.fr.embedding,
+            widths=tuple(p.fr.widths) or None,
+        ),
+        *(3, p.image_size, p.image_size),
+    )
+    t, w, d = p.training, p.training.losses, p.training.discriminator
+    train = generator_cost(p, t.masks.minimum)
+    sample = generator_cost(p, p.sampling.masks.minimum)
+    judge = network_cost(
+        lambda: PatchDiscriminator(d.width, tuple(d.kernels)), 3, p.image_size, p.image_size
+    )
+    faces = p.subset.identities * p.subset.images_per_identity
+    made = p.identities * p.images_per_identity
+    jpeg = JPEG_BYTES_PER_PIXEL * p.image_size**2
+    row = 4.0 * 512
+
+    step = train.forward + train.backward
+    if w.identity or w.perceptual:  # gradients go through it, none to its weights
+        passes = 2 + bool(w.perceptual)
+        step += w.recognizer_share * passes * teacher.forward
+    if w.lpips:
+        step += 3 * 2 * 7.68e9 * (p.image_size / 112) ** 2 / 2  # VGG16's convolutions, 3 passes
+    if w.adversarial:
+        step += (1 - d.start) * (2 * judge.forward + 2 * (judge.forward + judge.backward))
+    head = 3 * 2 * p.fr.embedding * p.identities
+    network = OPTIMIZER * 4.0 * train.parameters + 4.0 * (train.parameters + teacher.parameters)
+    fr_network = 4.0 * (OPTIMIZER - 1) * (fr.parameters + p.fr.embedding * p.identities)
+    pixels = 3.0 * p.image_size**2
+    epochs = p.fr.epochs * made * (fr.forward + fr.backward + head)
+    return [
+        StageCost("subset", 0, faces * jpeg),
+        StageCost("features", faces * teacher.forward, faces * row, faces * row),
+        StageCost(
+            "generator",
+            t.steps * t.batch * step,
+            4.0 * 2 * train.parameters,
+            faces * (pixels + row),
+            network + t.batch * (train.kept + w.recognizer_share * teacher.kept),
+        ),
+        StageCost("pca", pca_images * teacher.forward, 4.0 * 513 * 512, pca_images * row),
+        StageCost("identities", p.identities**2 * 512.0, p.identities * row, p.identities * row),
+        StageCost("dataset", made * sample.forward, made * (jpeg + row), p.identities * row),
+        *(
+            StageCost(
+                f"recognizer@{which}",
+                epochs,
+                4.0 * fr.parameters,
+                made * pixels,
+                fr_network + p.fr.batch * fr.kept,
+            )
+            for which in ("generated", "real")
+        ),
+        StageCost("measure", 2 * min(made, 20_000) * teacher.forward),
+        StageCost("evaluate", 2 * benchmark_images * (3 * fr.forward + 2 * teacher.forward)),
+    ]
+
+
+def table(costs: list[StageCost], tflops: float) -> str:
+    """Return the stages as text; ``tflops``: 10^12 operations a second that a device sustains."""
+    lines = [f"{'stage':22}{'device hours':>13}{'disk GB':>10}{'memory GB':>11}{'device GB':>11}"]
+    rows: list[tuple[str, Any]] = [(c.stage, c) for c in costs]
+    rows.append(
+        (
+            "all",
+            StageCost(
+                "all",
+                sum(c.flop for c in costs),
+                sum(c.disk_bytes for c in costs),
+                max(c.memory_bytes for c in costs),
+                max(c.device_bytes for c in costs),
+            ),
+        )
+    )
+    for name, cost in rows:
+        hours = cost.flop / (tflops * 1e12) / 3600
+        sizes = (cost.disk_bytes, cost.memory_bytes, cost.device_bytes)
+        cells = [f"{size / 1e9:.1f}" for size in sizes]
+        lines.append(f"{name:22}{hours:13.1f}{cells[0]:>10}{cells[1]:>11}{cells[2]:>11}")
+    return "\n".join(lines)
