@@ -4,12 +4,16 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
+import torch
+from torch import fx, nn
 from tqdm import tqdm
 
 from vec2face.faces.source import Source, load_images
 from vec2face.files import InputError
-from vec2face.models.onnx import OnnxRecognizer
+from vec2face.models.onnx import OnnxRecognizer, TorchRecognizer, to_torch
 from vec2face.models.recognizer import embed, load_recognizer
+from vec2face.models.released import read_released
+from vec2face.models.weights import SUFFIXES
 
 BLOCK = 512  # images decoded at a time
 
@@ -24,26 +28,48 @@ class Recognizer(Protocol):
         """Map (N, S, S, 3) uint8 RGB to (N, dimension) float32."""
 
 
-class TrainedRecognizer:
-    """A recognizer that this project trained (``.safetensors``)."""
+class NetworkRecognizer:
+    """A PyTorch network in use: one that this project trained, or whose weights others released."""
 
-    def __init__(self, path: Path | str) -> None:
-        self._net = load_recognizer(path)
-        self.dimension: int = self._net.dimension  # type: ignore[assignment]
-        self.input_size: int = self._net.image_size  # type: ignore[assignment]
+    def __init__(self, network: nn.Module) -> None:
+        self._net = network.to("cuda" if torch.cuda.is_available() else "cpu")
+        self.dimension: int = network.dimension  # type: ignore[assignment]
+        self.input_size: int = network.image_size  # type: ignore[assignment]
 
     def features(self, images: np.ndarray) -> np.ndarray:
         """Map (N, S, S, 3) uint8 RGB to (N, dimension) float32."""
         return embed(self._net, images)
 
 
+def _network(path: Path) -> nn.Module | None:
+    """Return the network of a file that holds one in PyTorch's terms, None for all others."""
+    if path.suffix == ".safetensors":
+        return load_recognizer(path)
+    return read_released(path) if path.suffix in SUFFIXES else None
+
+
 def open_recognizer(path: Path | str) -> Recognizer:
-    """Return the recognizer of an ONNX file, or of one of ours (``.safetensors``).
+    """Return the recognizer of a file: ours (``.safetensors``), released weights, or ONNX.
 
     Raises:
         InputError: the file is missing or no recognizer.
     """
-    return TrainedRecognizer(path) if Path(path).suffix == ".safetensors" else OnnxRecognizer(path)
+    network = _network(Path(path))
+    return OnnxRecognizer(path) if network is None else NetworkRecognizer(network)
+
+
+def open_network(path: Path | str) -> TorchRecognizer:
+    """Return the recognizer of the same files as a frozen module, to differentiate through.
+
+    It takes RGB in [-1, 1] of any size, whatever convention the file's network follows.
+
+    Raises:
+        InputError: as ``open_recognizer``, or if an ONNX file has no PyTorch form.
+    """
+    network = _network(Path(path))
+    if network is None:
+        return to_torch(path)
+    return TorchRecognizer(fx.symbolic_trace(network), network.image_size, "rgb")  # type: ignore[arg-type]
 
 
 def extract(recognizer: Recognizer, source: Source, limit: int | None = None) -> np.ndarray:

@@ -95,8 +95,9 @@ class IResNet(nn.Module):
         widths: channels of the four stages; the stem has the first stage's.
         embedding: length of the embedding.
         image_size: side of the input; a multiple of 8. Odd maps are halved upwards (7 to 4).
-        squeeze_excitation: ``"residual"`` gates the residual branch as Hu et al. do; ``"shortcut"``
-            gates the shortcut instead, which the weights released with Vec2Face need.
+        squeeze_excitation: ``"residual"`` gates the residual branch of every block as Hu et al. do;
+            ``"shortcut"`` gates the shortcut of each stage's first block instead, which is what the
+            weights released with Vec2Face were trained with.
         dropout: share of the flattened map dropped in training.
 
     Raises:
@@ -126,8 +127,9 @@ class IResNet(nn.Module):
         self.prelu = nn.PReLU(widths[0])
         inputs = widths[0]
         for number, (depth, width) in enumerate(zip(depths, widths, strict=True), start=1):
+            later: Gate = "residual" if squeeze_excitation == "residual" else "none"
             blocks = [IBasicBlock(inputs, width, 2, squeeze_excitation)]
-            blocks += [IBasicBlock(width, width, 1, squeeze_excitation) for _ in range(depth - 1)]
+            blocks += [IBasicBlock(width, width, 1, later) for _ in range(depth - 1)]
             self.add_module(f"layer{number}", nn.Sequential(*blocks))
             inputs = width
         side = -(-image_size // 16)

@@ -1,25 +1,74 @@
 """A recognizer in use: kept in a file with its architecture, embedding pictures.
 
 The file is safetensors whose metadata hold, under ``recognizer``, the arguments of
-``build_backbone`` as JSON; nothing is unpickled.
+``build_backbone`` as JSON, and a ``convention`` if the network expects another input than ours;
+nothing is unpickled.
 """
 
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import nn
+from torch import Tensor, nn
 
 from vec2face.faces.images import resize, to_tensor
 from vec2face.files import InputError, whole_file
 from vec2face.models.backbones import build_backbone
 from vec2face.randomness import torch_seed
+
+
+@dataclass(frozen=True)
+class Convention:
+    """What a network expects of its input; the default is ours.
+
+    Attributes:
+        channels: their order.
+        mean: taken off x / 255, which is in [0, 1].
+        std: what the rest is divided by.
+    """
+
+    channels: Literal["rgb", "bgr"] = "rgb"
+    mean: float = 0.5
+    std: float = 0.5
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be (``ValueError``)."""
+        if self.channels not in ("rgb", "bgr") or self.std == 0:
+            raise ValueError(f"channels are rgb or bgr and std is not 0, not {self}")
+
+
+class Adapted(nn.Module):
+    """A network of another convention behind ours: it takes RGB in [-1, 1] as all others do."""
+
+    def __init__(self, network: nn.Module, convention: Convention) -> None:
+        super().__init__()
+        self.network = network
+        self.convention = convention
+        self.image_size = network.image_size
+        self.dimension = network.dimension
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return embeddings (B, dimension), not normalised, of (B, 3, S, S)."""
+        c = self.convention
+        if c.channels == "bgr":
+            images = images.flip(1)
+        return self.network(images * (0.5 / c.std) + (0.5 - c.mean) / c.std)
+
+
+def quality(embeddings: Tensor) -> Tensor:
+    """Return MagFace's estimate of quality (B,): the norms of embeddings that are not normalised.
+
+    Only networks trained so (Meng et al., CVPR 2021) put quality there; theirs are about 10 to 110
+    for the paper's lower and upper bound, and Vec2Face aims at 27.
+    """
+    return embeddings.norm(dim=1)
 
 
 def save_recognizer(path: Path | str, recognizer: nn.Module, architecture: dict[str, Any]) -> None:
@@ -28,8 +77,11 @@ def save_recognizer(path: Path | str, recognizer: nn.Module, architecture: dict[
     Args:
         path: a ``.safetensors`` file.
         recognizer: the network.
-        architecture: the arguments of ``build_backbone`` that rebuild it.
+        architecture: the arguments of ``build_backbone`` that rebuild it, and those of its
+            ``Convention`` under ``convention`` if it is ``Adapted``.
     """
+    if isinstance(recognizer, Adapted):
+        recognizer = recognizer.network
     tensors = {k: v.detach().cpu().contiguous() for k, v in recognizer.state_dict().items()}
     # One metadata entry only: the format does not keep the order of several.
     metadata = {"recognizer": json.dumps(architecture, sort_keys=True)}
@@ -50,15 +102,24 @@ def load_recognizer(path: Path | str) -> nn.Module:
             metadata = file.metadata() or {}
             architecture = json.loads(metadata["recognizer"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        recognizer = build_backbone(**architecture)
+        arguments = {k: v for k, v in architecture.items() if k != "convention"}
+        recognizer = build_backbone(**arguments)
         recognizer.load_state_dict(tensors)
+        ready = adapt(recognizer, architecture)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; train the recognizer first") from None
     except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
         raise InputError(
             f"{path}: not a recognizer written by save_recognizer ({error}); train it again"
         ) from error
-    recognizer.architecture = architecture
+    return ready
+
+
+def adapt(recognizer: nn.Module, architecture: dict[str, Any]) -> nn.Module:
+    """Return a network ready for use: in evaluation mode, ``Adapted`` if its convention says so."""
+    if architecture.get("convention"):
+        recognizer = Adapted(recognizer, Convention(**architecture["convention"]))
+    recognizer.architecture = architecture  # type: ignore[assignment]
     return recognizer.to(memory_format=torch.channels_last).eval()
 
 
