@@ -46,7 +46,7 @@ def recognizer_configs(epochs: int) -> dict[str, tuple[int, RecognizerConfig]]:
     return {
         "identity": (0, config((16, 48, 96, 128), 1, embedding=512, margin=0.25)),
         "second": (1, config((16, 32, 64, 96), 2 / 3, embedding=256, margin=0.2)),
-        "quality": (2, config((16, 32, 48, 64), 1 / 2, embedding=256, head="magface", margin=0.2)),
+        "quality": (2, config((16, 32, 48, 48), 1 / 2, embedding=192, head="magface", margin=0.2)),
     }
 
 
