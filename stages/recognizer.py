@@ -17,7 +17,7 @@ import pandas as pd
 
 from stages import run
 from vec2face.faces.source import load_images, open_source
-from vec2face.faces.subset import choose
+from vec2face.faces.subset import whole_people
 from vec2face.files import InputError, whole_file
 from vec2face.models.recognizer import save_recognizer
 from vec2face.params import Params
@@ -36,15 +36,8 @@ def main(which: str = "") -> None:
     store = Path(p.training_sets[which])
     source = open_source(store)
     rows = np.arange(len(source))
-    if which == "real" and len(source) > p.identities * p.images_per_identity:
-        # A fair comparison has no more images than the generated set.
-        people = min(p.identities, len(np.unique(source.labels)))
-        rows = choose(
-            source.labels,
-            identities=people,
-            images_per_identity=p.images_per_identity,
-            seed=p.seed,
-        )
+    if which == "real":  # a fair comparison has no more images than the generated set
+        rows = whole_people(source.labels, p.identities * p.images_per_identity, seed=p.seed)
     labels = np.unique(source.labels[rows], return_inverse=True)[1]
 
     settings = config(p)

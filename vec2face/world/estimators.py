@@ -87,13 +87,16 @@ def equalise(
     turn *= features.std() / turned.std()
 
     norm, fc = recognizer.features, recognizer.fc
+    assert isinstance(norm, nn.BatchNorm1d)
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
     scale = (norm.weight / (norm.running_var + norm.eps).sqrt()).double()
     shift = norm.bias - norm.running_mean * scale - torch.from_numpy(features.mean(0))
     matrix = torch.from_numpy(turn)
     with torch.no_grad():
         fc.bias.copy_(matrix @ (scale * fc.bias + shift))
         fc.weight.copy_(matrix @ (scale[:, None] * fc.weight))
-    recognizer.features = nn.Identity()
+    recognizer.add_module("features", nn.Identity())
 
 
 class PoseEstimator(nn.Module):
