@@ -25,6 +25,7 @@ from vec2face.training.checkpoint import work_folder
 
 IDENTITIES, PCA_FILE = Path("data/identities.npy"), Path("models/pca.npz")
 GENERATOR = Path("models/generator.safetensors")
+RELEASED_BATCH = 64  # images that share a mask ratio in the authors' generation
 CODE = [  # what decides the bytes of an image; another version of it starts afresh
     Path(__file__).parents[1] / "vec2face" / f"{module}.py"
     for module in (
@@ -54,11 +55,13 @@ def main() -> None:
     work = work_folder(
         "dataset", repr(perturbation), ratios, s.jpeg_quality, IDENTITIES, GENERATOR, *CODE
     )
+    generator = Vec2Face.load(GENERATOR)
+    shared = RELEASED_BATCH if generator.config.released else 1
     summary = generate(
-        Vec2Face.load(GENERATOR),
+        generator,
         np.load(IDENTITIES),
         perturbation,
-        partial(masks, p.seed, purpose="generation mask", **ratios),
+        partial(masks, p.seed, purpose="generation mask", ratio_shared_by=shared, **ratios),
         store="data/generated",
         vectors="data/generated_vectors.npy",
         work=work,

@@ -59,6 +59,7 @@ class Generator(Section):
     position_std: Positive
     residual_gain: Positive
     expansion_std: Positive
+    released: bool  # with the slips that the authors' weights were trained with
 
 
 class Masks(Section):

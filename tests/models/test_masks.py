@@ -22,6 +22,18 @@ def test_batches_of_any_size_give_the_same_masks(first, split, rest, ratios):
         assert torch.equal(whole[i], torch.cat([part[i] for part in parts]))
 
 
+def test_a_shared_ratio_masks_equally_many_rows_of_a_batch_in_other_orders():
+    _, alone = masks(4, 5, 40, 0.1, 1.0, 0.5)
+    _, mask = masks(4, 5, 40, 0.1, 1.0, 0.5, ratio_shared_by=8)
+    counts = mask.sum(1)
+    for i in range(5, 45):
+        leader = i // 8 * 8
+        assert counts[i - 5] == masks(4, leader, 1, 0.1, 1.0, 0.5)[1].sum()
+        if leader >= 5 and i != leader:
+            assert not torch.equal(mask[i - 5], mask[leader - 5])
+    assert len(set(counts.tolist())) < len(set(alone.sum(1).tolist()))
+
+
 @pytest.mark.parametrize("ratios", RATIOS)
 def test_dropped_rows_are_masked_and_counted_as_in_the_paper(ratios):
     minimum, maximum, _ = ratios

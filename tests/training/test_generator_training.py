@@ -10,6 +10,7 @@ import yaml
 from vec2face.models.iresnet import IResNet
 from vec2face.models.onnx import export
 from vec2face.params import Params
+from vec2face.training import losses
 from vec2face.training.checkpoint import Checkpoint
 from vec2face.training.generator import GeneratorRun, batch_indices, draw_masks, train_generator
 
@@ -32,9 +33,10 @@ def recognizer(tmp_path_factory):
 
 @pytest.fixture
 def make(recognizer):
-    def params(**training):
+    def params(released=False, **training):
         content = yaml.safe_load((ROOT / "params/smoke.yaml").read_text())
         content["paths"]["recognizer"] = recognizer
+        content["generator"]["released"] = released
         losses = training.pop("losses", {})
         content["training"].update(training)
         content["training"]["losses"].update(losses)
@@ -98,6 +100,18 @@ def test_the_generators_adversarial_loss_does_not_reach_the_discriminator(make, 
     assert all(
         torch.equal(a, b) for a, b in zip(before, run.discriminator.parameters(), strict=True)
     )
+
+
+@pytest.mark.parametrize("released", [False, True])
+def test_the_released_slip_weighs_the_adversarial_loss_by_one(make, faces, released, monkeypatch):
+    asked = []
+    monkeypatch.setattr(losses, "adaptive_weight", lambda *_: asked.append(1) or 0.5)
+    params = make(released, losses={"adversarial": 1.0})
+    run = GeneratorRun(params, faces[1])
+    features = torch.from_numpy(faces[1][:12])
+    images, last = torch.randn(12, 3, 56, 56), params.training.steps - 1
+    run.step(last, images, features, *draw_masks(params, 0))
+    assert asked == ([] if released else [1])
 
 
 def test_a_loss_that_is_not_finite_stops_with_the_images_named(make, faces, tmp_path):

@@ -1,9 +1,13 @@
 """Losses against other implementations and closed forms."""
 
+from pathlib import Path
+
+import lpips
 import numpy as np
 import pytest
 import torch
 from skimage.metrics import structural_similarity
+from torchvision.models import vgg16
 
 from vec2face.files import InputError
 from vec2face.training import losses
@@ -80,3 +84,26 @@ def test_ramp(progress, wanted):
 def test_missing_lpips_weights_are_named(tmp_path):
     with pytest.raises(InputError, match="lpips_weights.*vgg"):
         losses.load_lpips(str(tmp_path / "vgg.pth"))
+
+
+@torch.no_grad()
+def test_lpips_equals_the_formula_of_its_paper(tmp_path, pair):
+    torch.manual_seed(0)
+    vgg = vgg16(weights=None).features.eval()
+    torch.save({f"features.{n}": t for n, t in vgg.state_dict().items()}, tmp_path / "vgg16.pth")
+    found = losses.load_lpips(str(tmp_path / "vgg16.pth"))(*pair)
+
+    # Zhang et al., eq. 1: unit-length activations after each block's last ReLU, channels weighted
+    # by the learnt layers that come with the package, squared differences averaged over places.
+    package = Path(lpips.__file__).parent / "weights/v0.1/vgg.pth"
+    learnt = list(torch.load(package, "cpu", weights_only=True).values())
+    mean, std = torch.tensor([-0.030, -0.088, -0.188]), torch.tensor([0.458, 0.448, 0.450])
+    f, r = ((x - mean[:, None, None]) / std[:, None, None] for x in pair)
+    wanted, block = torch.zeros(len(f)), 0
+    for number, layer in enumerate(vgg[:30]):
+        f, r = layer(f), layer(r)
+        if number in (3, 8, 15, 22, 29):
+            a, b = (x / x.pow(2).sum(1, keepdim=True).sqrt() for x in (f, r))
+            wanted += ((a - b).pow(2) * learnt[block]).sum(1).mean((1, 2))
+            block += 1
+    assert found == pytest.approx(wanted.mean().item(), rel=1e-5)

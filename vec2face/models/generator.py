@@ -27,7 +27,13 @@ SIDE = 7  # the 49 rows form a 7 x 7 map
 
 @dataclass(frozen=True)
 class GeneratorConfig:
-    """Sizes of the generator; the defaults are the paper's ViT-Base at 112 pixels."""
+    """Sizes of the generator; the defaults are the paper's ViT-Base at 112 pixels.
+
+    ``released`` follows the authors' code where it differs from the paper: in the image decoder a
+    shortcut that changes channels sees its block's output instead of the input; in training the
+    adversarial loss has weight 1 instead of the adaptive one; and the images of a batch share one
+    mask ratio. Weights of theirs need it, and reading them switches it on.
+    """
 
     features: int = 512  # dimension of the recognizer's feature
     image_size: int = 112  # 7 * 2**n
@@ -46,6 +52,7 @@ class GeneratorConfig:
     position_std: float = 0.02  # initialisation of the position embeddings
     expansion_std: float = 1.0  # initialisation of the 1 -> 49 expansion's weights
     residual_gain: float = 1.0  # initialisation of the blocks' branches, over sqrt(2 * blocks)
+    released: bool = False  # with the slips that the authors' weights were trained with, see below
 
     def __post_init__(self) -> None:
         doublings = int(math.log2(self.image_size / SIDE))
@@ -194,7 +201,7 @@ class ImageDecoder(nn.Module):
         layers: list[nn.Module] = [Residual(current, current, groups) for _ in range(2)]
         for number, width in enumerate(levels):
             for _ in range(config.residual_blocks):
-                layers.append(Residual(current, width, groups))
+                layers.append(Residual(current, width, groups, config.released))
                 current = width
             if number < len(levels) - 1:
                 layers += [nn.Upsample(scale_factor=2), nn.Conv2d(current, current, 3, padding=1)]
@@ -209,23 +216,26 @@ class ImageDecoder(nn.Module):
 
 
 class Residual(nn.Module):
-    """GroupNorm-SiLU-conv twice, plus the input (through a 1x1 conv where channels change)."""
+    """GroupNorm-SiLU-conv twice, plus the input (through a 1x1 conv where channels change).
 
-    def __init__(self, before: int, after: int, groups: int):
+    With ``released`` that 1x1 conv sees what it is added to.
+    """
+
+    def __init__(self, before: int, after: int, groups: int, released: bool = False):
         super().__init__()
+        self.onto_itself = released and before != after
         self.norm1 = _group_norm(before, groups)
         self.conv1 = nn.Conv2d(before, after, 3, padding=1, bias=False)
         self.norm2 = _group_norm(after, groups)
         self.conv2 = nn.Conv2d(after, after, 3, padding=1, bias=False)
-        self.shortcut = (
-            nn.Conv2d(before, after, 1, bias=False) if before != after else nn.Identity()
-        )
+        seen = after if released else before
+        self.shortcut = nn.Conv2d(seen, after, 1, bias=False) if before != after else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, before, H, H) to (B, after, H, H)."""
         y = self.conv1(nn.functional.silu(self.norm1(x)))
         y = self.conv2(nn.functional.silu(self.norm2(y)))
-        return self.shortcut(x) + y
+        return self.shortcut(y if self.onto_itself else x) + y
 
 
 def _group_norm(channels: int, groups: int) -> nn.GroupNorm:

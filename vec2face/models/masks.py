@@ -3,7 +3,8 @@
 A mask ratio is drawn from a truncated normal; a random order of the 49 rows then says which are
 *dropped* (never enter the encoder) and which are *masked* (their content is the image feature).
 The released code draws one ratio per batch from a global generator, so that an image depends on its
-batch. Here the masks of sample i are a pure function of (seed, i).
+batch. Here the masks of sample i are a pure function of (seed, i), also where ``ratio_shared_by``
+samples in a row share a ratio as they did there.
 """
 
 import math
@@ -26,6 +27,7 @@ def masks(
     maximum: float,
     mean: float,
     purpose: str = "mask",
+    ratio_shared_by: int = 1,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Draw the masks of samples ``first .. first + count - 1``.
 
@@ -37,6 +39,7 @@ def masks(
         maximum: largest ratio, at most 1.
         mean: mean of the normal before truncation (its std is 0.25).
         purpose: separates the streams of training and generation.
+        ratio_shared_by: samples i // n alike share a ratio; their order of rows stays their own.
 
     Returns:
         (drop, mask), each (B, 49) bool; every dropped row is also masked.
@@ -47,9 +50,11 @@ def masks(
     if not 0 <= minimum <= maximum <= 1:
         raise ValueError(f"mask ratios need 0 <= minimum <= maximum <= 1, not {minimum}, {maximum}")
     uniforms = np.stack([stream(seed, purpose, first + i).random(1 + ROWS) for i in range(count)])
+    leaders = [(first + i) // ratio_shared_by * ratio_shared_by for i in range(count)]
+    drawn = np.array([stream(seed, purpose, leader).random() for leader in leaders])
     if maximum > minimum:
         low, high = (minimum - mean) / RATIO_STD, (maximum - mean) / RATIO_STD
-        ratio = truncnorm.ppf(uniforms[:, 0], low, high, loc=mean, scale=RATIO_STD)
+        ratio = truncnorm.ppf(drawn, low, high, loc=mean, scale=RATIO_STD)
         ratio = ratio.clip(minimum, maximum)
     else:
         ratio = np.full(count, minimum)

@@ -161,7 +161,9 @@ class GeneratorRun:
         if adversary:
             adversary.requires_grad_(False)  # the generator's loss must not reach it
             loss = losses.adversarial(adversary(fake))
-            balance = losses.adaptive_weight(total, loss, self.generator.last_layer)
+            balance: float | Tensor = 1.0
+            if not self.generator.config.released:
+                balance = losses.adaptive_weight(total, loss, self.generator.last_layer)
             total = total + self.losses.adversarial * balance * loss
             values["adversarial"] = loss.item()
         self.generator.zero_grad(set_to_none=True)
@@ -259,8 +261,16 @@ def _order(seed: int, epoch: int, count: int) -> np.ndarray:
 def draw_masks(params: Params, step: int) -> tuple[Tensor, Tensor]:
     """Return (drop, mask) of a training step."""
     batch, m = params.training.batch, params.training.masks
-    first = step * batch
-    return masks(params.seed, first, batch, m.minimum, m.maximum, m.mean, purpose="training mask")
+    return masks(
+        params.seed,
+        step * batch,
+        batch,
+        m.minimum,
+        m.maximum,
+        m.mean,
+        purpose="training mask",
+        ratio_shared_by=batch if params.generator.released else 1,
+    )
 
 
 def _rate(step: int, hyper: Training) -> float:
