@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from torch import nn
 
 from vec2face.models.iresnet import Gate, IResNet
-from vec2face.models.vit import FaceTransformer
 
 DEPTHS = {
     "10": (1, 1, 1, 1),
@@ -16,8 +15,8 @@ DEPTHS = {
     "200": (6, 26, 60, 6),
 }
 WIDTHS = (64, 128, 256, 512)
-TRANSFORMERS = {"vit_s": (512, 12, 0.0), "vit_b": (512, 24, 0.05)}
-"""Width, blocks and share of masked tokens: what face recognition calls "S" and "B"."""
+TRANSFORMERS = {"vit_s": (512, 12), "vit_b": (512, 24)}
+"""Width and blocks of what face recognition calls "S" and "B"."""
 
 NAMES = tuple(f"{kind}{n}" for kind in ("iresnet", "se_iresnet") for n in DEPTHS) + tuple(
     TRANSFORMERS
@@ -53,8 +52,9 @@ def build_backbone(
     if name in TRANSFORMERS:
         if widths is not None or squeeze_excitation is not None:
             raise ValueError(f"{name} takes neither widths nor squeeze_excitation")
-        width, blocks, masked = TRANSFORMERS[name]
-        return FaceTransformer(width, blocks, image_size, embedding, masked)
+        from vec2face.models.vit import FaceTransformer  # noqa: PLC0415 - timm takes seconds
+
+        return FaceTransformer(*TRANSFORMERS[name], image_size, embedding)
     kind, _, number = name.rpartition("iresnet")
     if name not in NAMES:
         raise ValueError(f"no backbone {name!r}; there are {', '.join(NAMES)}")

@@ -12,7 +12,7 @@ from vec2face.faces.source import Source, load_images
 from vec2face.files import InputError
 from vec2face.models.onnx import OnnxRecognizer, TorchRecognizer, to_torch
 from vec2face.models.recognizer import embed, load_recognizer
-from vec2face.models.released import read_released
+from vec2face.models.released_recognizer import read_released
 from vec2face.models.weights import SUFFIXES
 
 BLOCK = 512  # images decoded at a time

@@ -54,7 +54,7 @@ def read_checkpoint(path: Path | str) -> Any:
             f"{path}: it holds a {asked[1]} beside tensors, and building it could run any code; "
             "where it comes from, save the weights alone: torch.save(network.state_dict(), ...)"
         ) from error
-    except (EOFError, RuntimeError, ValueError, struct.error, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, RuntimeError, ValueError, struct.error, zipfile.BadZipFile) as error:
         raise InputError(f"{path}: not a PyTorch checkpoint; download it again") from error
 
 

@@ -19,9 +19,9 @@ from tqdm import tqdm
 from vec2face.faces.images import to_tensor
 from vec2face.files import InputError
 from vec2face.models.discriminator import PatchDiscriminator
+from vec2face.models.features import open_network
 from vec2face.models.generator import GeneratorConfig, Vec2Face
 from vec2face.models.masks import masks
-from vec2face.models.onnx import to_torch
 from vec2face.params import Params, Training
 from vec2face.randomness import stream, torch_seed
 from vec2face.training import losses
@@ -125,7 +125,7 @@ class GeneratorRun:
             d = self.hyper.discriminator
             self.discriminator = PatchDiscriminator(d.width, tuple(d.kernels)).to(self.device)
             self.optimizer_d = _adamw(self.discriminator.parameters(), d.lr, self.hyper)
-        self.recognizer = to_torch(params.paths.recognizer).to(self.device)
+        self.recognizer = open_network(params.paths.recognizer).to(self.device)
         if self.losses.perceptual and not self.recognizer.tap_sizes:
             raise InputError(
                 f"{params.paths.recognizer}: no inner layers found to compare; "

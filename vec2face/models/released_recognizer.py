@@ -25,7 +25,6 @@ from vec2face.files import InputError
 from vec2face.models.backbones import DEPTHS, TRANSFORMERS, build_backbone
 from vec2face.models.iresnet import EPSILON
 from vec2face.models.recognizer import Convention, adapt, save_recognizer
-from vec2face.models.vit import PATCH
 from vec2face.models.weights import load_into, read_state_dict
 
 Weights = dict[str, Tensor]
@@ -73,6 +72,7 @@ def read_released(path: Path | str, convention: Convention | None = None) -> nn.
     try:
         if first == "patch_embed.proj":
             architecture = _transformer(own, path)
+            own = _from_transformer(own)
         else:
             if first == "input_layer.0":
                 own, usual = _from_ir(own), ADAFACE
@@ -199,11 +199,22 @@ def _iresnet(tensors: Weights, where: Path | str) -> tuple[Weights, dict[str, An
     }
 
 
+def _from_transformer(tensors: Weights) -> Weights:
+    """Return a transformer's weights under our names, without the token that masks in training."""
+    return {
+        name if name.startswith("feature.") else f"body.{name}": tensor
+        for name, tensor in tensors.items()
+        if name != "mask_token"
+    }
+
+
 def _transformer(tensors: Weights, where: Path | str) -> dict[str, Any]:
     """Return the arguments of ``build_backbone``."""
+    from vec2face.models.vit import PATCH  # noqa: PLC0415 - timm takes seconds
+
     width, _, patch, _ = tensors["patch_embed.proj.weight"].shape
     blocks = len({k.split(".")[1] for k in tensors if k.startswith("blocks.")})
-    names = {(w, b): name for name, (w, b, _) in TRANSFORMERS.items()}
+    names = {sizes: name for name, sizes in TRANSFORMERS.items()}
     if (width, blocks) not in names or patch != PATCH:
         raise InputError(
             f"{where}: a transformer of width {width} with {blocks} blocks and {patch}-pixel "
