@@ -36,8 +36,8 @@ def main() -> None:
         train = pick(identities=p.subset.identities)
     taken = np.unique(source.labels[train]).tolist()
     apart = pick(identities=p.subset.held_out, exclude=taken)
-    for rows, path in ((train, "data/subset"), (apart, "data/held_out")):
-        rows, skipped = readable(source, rows, corrupt=p.subset.corrupt)
+    found = [readable(source, rows, corrupt=p.subset.corrupt) for rows in (train, apart)]
+    for (rows, skipped), path in zip(found, ("data/subset", "data/held_out"), strict=True):
         copy_rows(source, rows, path, seed=p.seed, made_by="stages/subset.py", skipped=skipped)
 
 

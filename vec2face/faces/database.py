@@ -191,7 +191,7 @@ class DatabaseWriter:
                 self._env.set_mapsize(2 * self._env.info()["map_size"])
 
     def close(self) -> None:
-        """Add the three entries about the whole, and flush to disk."""
+        """Add the three entries about the whole."""
         packer = msgpack.Packer()
         keys = bytearray(packer.pack_array_header(self.images))
         for i in range(self.images):
@@ -200,7 +200,6 @@ class DatabaseWriter:
         self._put(b"__len__", packer.pack(self.images))
         self._put(b"__classnum__", packer.pack(self._classes))
         self._flush()
-        self._env.sync(True)
         self._env.close()
 
     def discard(self) -> None:
