@@ -8,6 +8,7 @@ synthetic set in any form that ``open_source`` knows; writes models/fr/<set>.saf
 loss curve reports/curves/fr_<set>.csv. A killed run continues from work/.
 """
 
+import hashlib
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -16,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from stages import run
-from vec2face.faces.source import load_images, open_source
+from vec2face.faces.source import Selection, open_readable
 from vec2face.faces.subset import whole_people
 from vec2face.files import InputError, whole_file
 from vec2face.models.recognizer import save_recognizer
@@ -34,7 +35,7 @@ def main(which: str = "") -> None:
             f"params.yaml: training_sets.{which} is missing; there are {', '.join(p.training_sets)}"
         )
     store = Path(p.training_sets[which])
-    source = open_source(store)
+    source = open_readable(store, corrupt=p.subset.corrupt)
     rows = np.arange(len(source))
     if which == "real":  # a fair comparison has no more images than the generated set
         rows = whole_people(source.labels, p.identities * p.images_per_identity, seed=p.seed)
@@ -48,7 +49,7 @@ def main(which: str = "") -> None:
         asdict(settings),
         p.seed,
         store / "manifest.json" if (store / "manifest.json").is_file() else store,
-        rows.tolist(),
+        [hashlib.sha256(a.tobytes()).hexdigest() for a in (rows, labels)],
     )
     curve: list[dict[str, float]] = []
 
@@ -58,7 +59,7 @@ def main(which: str = "") -> None:
             pd.DataFrame(curve).to_csv(temporary, index=False)
 
     recognizer = train_recognizer(
-        load_images(source, p.image_size, rows),
+        Selection(source, rows),  # read at once, or batch by batch if it is large
         labels,
         settings,
         p.seed,

@@ -26,7 +26,7 @@ class Section(BaseModel):
 class Paths(Section):
     """Inputs; another world is other paths."""
 
-    faces: str  # training faces: .rec, or a FaceStore folder
+    faces: str  # training faces, in any form of docs/formats.md
     pca_faces: str  # faces of other people for the PCA (the paper: MS1MV2)
     benchmarks: str  # a .bin file or a folder of them
     recognizer: str  # ONNX: features and identity loss (the paper: ArcFace-R100)
@@ -36,6 +36,8 @@ class Paths(Section):
 class Subset(Section):
     """Which identities and images train the generator."""
 
+    rule: Literal["paper", "released"]  # released: all images of the chosen identities
+    corrupt: Literal["stop", "skip"]  # at an unreadable entry of any source of faces
     identities: Count
     images_per_identity: Count
     minimum_images: Count  # identities with fewer images are not chosen

@@ -156,7 +156,28 @@ def test_damage_inside_is_reported_with_its_key(tmp_path):
             read()
 
 
-@pytest.mark.parametrize("label", [0.5, -1.0, float("nan")])
+def test_records_without_a_label_can_be_left_out(tmp_path):
+    path = write(tmp_path / "a.rec", [b"x" * 50, b"y" * 50, b"z" * 50], [0, 1, 2])
+    data = bytearray(path.read_bytes())
+    data[40] ^= 1
+    path.write_bytes(data)
+    source = open_source(path, corrupt="skip")
+    assert source.labels.tolist() == [1, 2]
+    assert [source.encoded(i) for i in range(2)] == [b"y" * 50, b"z" * 50]
+    assert source.skipped == [f"{path}, key 1: the entry is damaged"]
+    with pytest.raises(InputError, match="mask needs all rows"):
+        open_source(path, corrupt="skip", mask="any.npy")
+
+
+def test_labels_are_read_in_pieces_as_in_one(tmp_path, monkeypatch):
+    labels = [i * 7 % 31 for i in range(40)]
+    path = write(tmp_path / "a.rec", [MAGIC_BYTES * (i % 3) + b"x" for i in range(40)], labels)
+    for at_once in (1, 7, 40):
+        monkeypatch.setattr("vec2face.faces.record._AT_ONCE", at_once)
+        assert RecordFile(path).read_labels().tolist() == labels
+
+
+@pytest.mark.parametrize("label", [0.5, -1.0, float("nan"), float("inf"), 2.0**25])
 def test_labels_are_whole_numbers(tmp_path, label):
     path = tmp_path / "a.rec"
     path.write_bytes(frame(pack(b"image", label, 3)))

@@ -103,6 +103,34 @@ def test_labels_and_indices_are_guarded_too(tmp_path, name):
         open_source(path)
 
 
+def test_features_lie_beside_the_images_and_are_guarded(tmp_path):
+    features = np.random.default_rng(0).normal(size=(7, 300)).astype(np.float32)
+    path = tmp_path / "faces"
+    with FaceStoreWriter(path, image_size=56, seed=3, made_by="a test") as writer:
+        for row in zip(IMAGES, LABELS, features, strict=True):
+            writer.append(*row)
+    store = open_source(path)
+    assert all(np.array_equal(store.feature(i), features[i]) for i in range(7))
+    assert np.array_equal(np.load(path / "features.npy"), features)
+    data = bytearray((path / "features.npy").read_bytes())
+    data[-3] ^= 1
+    (path / "features.npy").write_bytes(data)
+    with pytest.raises(InputError, match=r"features\.npy: the content was altered"):
+        open_source(path)
+    assert FaceStore(build(tmp_path / "plain")).feature(0) is None
+
+
+@pytest.mark.parametrize("second", [None, np.zeros(3, np.float32)])
+def test_features_are_of_all_rows_and_of_one_length(tmp_path, second):
+    with (
+        pytest.raises(ValueError, match="feature"),
+        FaceStoreWriter(tmp_path / "a", image_size=56, seed=3, made_by="a test") as writer,
+    ):
+        writer.append(b"x", 0, np.zeros(2, np.float32))
+        writer.append(b"y", 0, second)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_an_empty_store_is_a_store(tmp_path):
     assert len(open_source(build(tmp_path / "faces", [], []))) == 0
 

@@ -1,3 +1,5 @@
+from collections import defaultdict
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -6,7 +8,7 @@ from hypothesis import strategies as st
 from vec2face.faces.images import encode
 from vec2face.faces.record import RecordWriter
 from vec2face.faces.source import open_source
-from vec2face.faces.subset import choose, copy_rows, whole_people
+from vec2face.faces.subset import choose, choose_released, copy_rows, whole_people
 from vec2face.files import InputError
 
 some_labels = st.lists(st.integers(-3, 12), min_size=1, max_size=120).map(np.array)
@@ -57,6 +59,53 @@ def test_seeds_and_rows_matter():
     # Every identity and every place within an identity can be chosen.
     assert set(labels[np.concatenate(rows)]) == set(range(30))
     assert len(set((np.concatenate(rows) // 30).tolist())) == 20
+
+
+def released(paths, identities):
+    """The rule word by word: positions in the sorted paths, in the order of the choice."""
+    np.random.seed(0)  # noqa: NPY002
+    positions = defaultdict(list)
+    for position, path in enumerate(np.sort(paths)):
+        positions[path.split("/")[-2]].append(position)
+    chosen = np.random.choice(list(positions), identities, replace=False)  # noqa: NPY002
+    return [position for person in chosen for position in positions[person]]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.text("ab-_0", min_size=1, max_size=3), st.integers(0, 20)),
+        min_size=1,
+        max_size=40,
+        unique=True,
+    ),
+    st.data(),
+)
+def test_the_released_rule(tmp_path_factory, images, data):
+    folder = tmp_path_factory.mktemp("faces")
+    for person, image in images:
+        (folder / person).mkdir(exist_ok=True)
+        (folder / person / f"{image}.jpg").write_bytes(f"{person} {image}".encode())
+    source = open_source(folder)
+    paths = [f"root/{person}/{image}.jpg" for person, image in images]
+    people = len({person for person, _ in images})
+    identities = data.draw(st.integers(1, people))
+    rows = choose_released(source.labels, identities=identities, seed=0)
+    assert rows.tolist() == sorted(released(paths, identities))
+    wanted = {np.sort(paths)[row][5:-4].replace("/", " ").encode() for row in rows}
+    assert {source.encoded(row) for row in rows} == wanted
+    with pytest.raises(InputError, match=f"it holds {people}"):
+        choose_released(source.labels, identities=people + 1, seed=0)
+
+
+def test_the_released_rule_numbers_identities_as_they_appear():
+    labels = np.array([5, 5, 9, 2, 2, 2, 9, 7])
+    paths = np.sort(["r/a/1", "r/a/2", "r/b/1", "r/c/1", "r/c/2", "r/c/3", "r/b/2", "r/d/1"])
+    for n in range(1, 5):
+        chosen = {paths[i].split("/")[1] for i in released(paths, n)}
+        numbers = {{"a": 5, "b": 9, "c": 2, "d": 7}[person] for person in chosen}
+        rows = choose_released(labels, identities=n, seed=0)
+        assert rows.tolist() == np.flatnonzero(np.isin(labels, list(numbers))).tolist()
 
 
 @given(

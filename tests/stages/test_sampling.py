@@ -61,6 +61,7 @@ def folder(tmp_path, monkeypatch):
     generator.save("models/generator.safetensors")
     ratios = SimpleNamespace(model_dump=lambda: {"minimum": 0.1, "maximum": 1.0, "mean": 0.15})
     params = SimpleNamespace(
+        subset=SimpleNamespace(corrupt="stop"),
         seed=3, tau=0.6, identities=8, images_per_identity=5, sigma=[0.3, 0.5],
         sigma_share=[0.6, 0.4], min_similarity=0.5,
         sampling=SimpleNamespace(masks=ratios, jpeg_quality=90),

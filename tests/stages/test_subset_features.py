@@ -34,7 +34,14 @@ def params(tmp_path, monkeypatch):
     params = SimpleNamespace(
         seed=1,
         paths=SimpleNamespace(faces="faces.rec", recognizer="net.onnx"),
-        subset=SimpleNamespace(identities=4, images_per_identity=6, minimum_images=3, held_out=2),
+        subset=SimpleNamespace(
+            rule="paper",
+            corrupt="stop",
+            identities=4,
+            images_per_identity=6,
+            minimum_images=3,
+            held_out=2,
+        ),
     )
     for stage in (subset, features):
         monkeypatch.setattr(stage.Params, "load", lambda: params)
@@ -78,6 +85,36 @@ def test_more_people_than_there_are_stop_the_stage_before_it_writes(params, tmp_
     with pytest.raises(InputError, match=r"faces\.rec: 4 identities asked, but only 3 .*4 are"):
         subset.main()
     assert not (tmp_path / "data").exists()
+
+
+def test_the_released_rule_takes_all_images_and_keeps_the_others_apart(params):
+    params.subset.rule = "released"
+    subset.main()
+    train, apart = open_source("data/subset"), open_source("data/held_out")
+    assert not people(train) & people(apart)
+    # Person p of this source has p + 1 images.
+    assert sorted(np.bincount(train.labels)) == sorted(p + 1 for p in people(train))
+    assert len(people(apart)) == 2
+
+
+def test_a_corrupt_image_stops_the_stage_or_is_counted(params, tmp_path):
+    data = (tmp_path / "faces.rec").read_bytes()
+    place = data.rindex(b"\xff\xda")
+    (tmp_path / "faces.rec").write_bytes(data[:place] + b"\0\0" + data[place + 2 :])
+    params.subset.identities, params.subset.held_out = 5, 2  # all that have three images
+    with pytest.raises(
+        InputError, match=r"faces\.rec, key 45: not a readable.*set corrupt to skip"
+    ):
+        subset.main()
+    assert not (tmp_path / "data/subset").exists()
+    params.subset.corrupt = "skip"
+    params.subset.images_per_identity = 9
+    subset.main()
+    stores = [open_source(f"data/{name}") for name in ("subset", "held_out")]
+    assert sum(s.manifest["skipped"]["count"] for s in stores) == 1
+    entries = [e for s in stores for e in s.manifest["skipped"]["entries"]]
+    assert "faces.rec, key 45" in entries[0]
+    assert sum(len(s) for s in stores) == sum(range(3, 10)) - 1
 
 
 def test_an_altered_store_stops_the_features(params, tmp_path):

@@ -15,6 +15,7 @@ Layout (RecordIO of DMLC, with MXNet's image header), all numbers little-endian:
 
 import mmap
 import struct
+from array import array
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
@@ -28,6 +29,7 @@ _MAGIC_BYTES = struct.pack("<I", MAGIC)
 _HEAD = struct.Struct("<IfQQ")
 _LENGTH_BITS = 29
 _LARGEST_LABEL = 2**24  # above this a float32 skips integers
+_AT_ONCE = 2**16  # records whose labels are read together
 
 
 def pack(data: bytes, label: float, key: int, labels: tuple[float, ...] = ()) -> bytes:
@@ -84,7 +86,7 @@ class RecordWriter:
     def __init__(self, path: Path | str):
         self.path = Path(path)
         self.images = 0
-        self._offsets = [0]
+        self._offsets = array("q", [0])
         self._file: BinaryIO = self.path.open("wb")
         self._write_header()
 
@@ -106,8 +108,8 @@ class RecordWriter:
         """Complete the header and write the index."""
         self._write_header()
         self._file.close()
-        lines = (f"{key}\t{offset}\n" for key, offset in enumerate(self._offsets))
-        self.path.with_suffix(".idx").write_text("".join(lines))
+        with self.path.with_suffix(".idx").open("w") as index:
+            index.writelines(f"{key}\t{offset}\n" for key, offset in enumerate(self._offsets))
 
     def discard(self) -> None:
         """Close an unfinished file, which stays unreadable: it has no index."""
@@ -191,21 +193,44 @@ class RecordFile:
         """Return image i's float32 labels and its encoded bytes."""
         return unpack(self._payload(int(self._offsets[i]), f"key {self.keys[i]}"), self.where(i))
 
-    def read_labels(self) -> np.ndarray:
-        """Return (images,) int64: each record's label, or the first of its labels."""
-        words, at = self._words, self._offsets // 4
-        whole = len(words) - at >= 9  # two words of frame, six of header, one label
+    def read_labels(self, *, skip: bool = False) -> np.ndarray:
+        """Return (images,) int64: each record's label, or the first of its labels.
+
+        Raises:
+            InputError: at a record that cannot be read or whose label is no whole number >= 0;
+                with ``skip`` its label is -1 instead.
+        """
+        labels = np.empty(len(self), np.int64)
+        for first in range(0, len(self), _AT_ONCE):
+            some = slice(first, first + _AT_ONCE)
+            labels[some] = self._some_labels(first, self._offsets[some], skip)
+            # Records touch every page of the map: give them back, so that memory stays flat.
+            self._map.madvise(mmap.MADV_DONTNEED)
+        return labels
+
+    def _some_labels(self, first: int, offsets: np.ndarray, skip: bool) -> np.ndarray:
+        words, at = self._words, offsets // 4
+        if len(words) < 9:
+            words = np.pad(words, (0, 9 - len(words)))
+        whole = len(self._words) - at >= 9  # two words of frame, six of header, one label
         at = np.where(whole, at, 0)
         flags, length = words[at + 2], words[at + 1]
         values = words[np.where(flags > 0, at + 8, at + 3)].view("<f4").astype(np.float64)
         plain = whole & (words[at] == MAGIC) & (length >= _HEAD.size + 4) & (length >> 29 == 0)
-        for i in np.flatnonzero(~plain | (self._offsets % 4 != 0)):  # cut or damaged: the long way
-            values[i] = self.read(int(i))[0][0]
-        wrong = np.flatnonzero(~(values >= 0) | (values != np.floor(values)))
-        if len(wrong):
-            where = self.where(int(wrong[0]))
-            raise InputError(f"{where}: the label {values[wrong[0]]} is not a whole number >= 0")
-        return values.astype(np.int64)
+        for n in np.flatnonzero(~plain | (offsets % 4 != 0)):  # cut or damaged: the long way
+            try:
+                values[n] = self.read(first + int(n))[0][0]
+            except InputError:
+                if not skip:
+                    raise
+                values[n] = -1
+        wrong = ~(values >= 0) | (values != np.floor(values)) | (values > _LARGEST_LABEL)
+        if wrong.any() and not skip:
+            i = int(wrong.argmax())
+            raise InputError(
+                f"{self.where(first + i)}: the label {values[i]} is not a whole number >= 0"
+            )
+        return np.where(wrong, -1, values).astype(np.int64)
 
     def _payload(self, offset: int, key: str) -> bytes:
         parts: list[bytes] = []

@@ -1,22 +1,38 @@
 """A source of faces: labels and encoded images by row, whatever they are stored in."""
 
+import logging
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
+from tqdm import tqdm
 
+from vec2face.faces import database
+from vec2face.faces.archive import TarSource, ZipSource
+from vec2face.faces.database import DatabaseSource
 from vec2face.faces.images import decode
+from vec2face.faces.listing import FolderSource, ListSource
 from vec2face.faces.record import RecordFile
 from vec2face.faces.store import FaceStore
 from vec2face.files import InputError
 
+log = logging.getLogger(__name__)
+
+Corrupt = Literal["stop", "skip"]
+"""What to do at an entry that cannot be read: stop with its name, or leave it out and count it."""
+
+KNOWN = (
+    "a FaceStore (manifest.json), a .rec with its .idx, a folder with train.rec, the authors' "
+    "LMDB, a folder, .zip or .tar of identity/image.jpg, or a .csv of path,label"
+)
+
 
 class Source(Protocol):
-    """Rows of (encoded image, label).
+    """Rows of (encoded image, label), and perhaps a feature.
 
     ``labels`` is (len,) int64; ``where(i)`` names row i for an error message.
     """
@@ -32,43 +48,147 @@ class Source(Protocol):
     def encoded(self, i: int) -> bytes:
         """Return row i's image as it is stored."""
 
+    def feature(self, i: int) -> np.ndarray | None:
+        """Return row i's feature, (D,) float32, or None where there are none."""
+
     def where(self, i: int) -> str:
         """Name row i for an error message."""
 
 
 class RecordSource(RecordFile):
-    """One ``.rec`` with its ``.idx``, as a source."""
+    """One ``.rec`` with its ``.idx``, as a source.
 
-    def __init__(self, path: Path | str):
+    With ``skip``, records whose label cannot be read have the label -1 instead of being an error.
+    """
+
+    def __init__(self, path: Path | str, *, skip: bool = False):
         super().__init__(path)
         self.name = self.path.stem
+        self._skip = skip
 
     @cached_property
     def labels(self) -> np.ndarray:
         """(images,) int64, read from the records without decoding an image."""
-        return self.read_labels()
+        return self.read_labels(skip=self._skip)
+
+    def feature(self, i: int) -> np.ndarray | None:
+        """Return nothing: records hold no features."""
+        return None
 
 
-def open_source(path: Path | str, *, verify: bool = True) -> Source:
-    """Open a FaceStore folder, a ``.rec`` file, or a folder that holds ``train.rec``.
+class Selection:
+    """Some rows of a source, as a source.
 
-    A FaceStore's files are compared with their SHA-256 unless ``verify`` is false.
+    Args:
+        source: where the rows are.
+        rows: (n,) which ones, in which order.
+        skipped: messages that name the entries left out because they cannot be read.
+    """
+
+    def __init__(self, source: Source, rows: np.ndarray, skipped: Sequence[str] = ()):
+        self.name, self.skipped = source.name, list(skipped)
+        self._source, self._rows = source, np.asarray(rows, np.int64)
+
+    @cached_property
+    def labels(self) -> np.ndarray:
+        """(n,) int64."""
+        return self._source.labels[self._rows]
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def encoded(self, i: int) -> bytes:
+        """Return row i's image as it is stored."""
+        return self._source.encoded(int(self._rows[i]))
+
+    def feature(self, i: int) -> np.ndarray | None:
+        """Return row i's feature, or None."""
+        return self._source.feature(int(self._rows[i]))
+
+    def where(self, i: int) -> str:
+        """Name row i for an error message."""
+        return self._source.where(int(self._rows[i]))
+
+
+def open_source(
+    path: Path | str,
+    *,
+    verify: bool = True,
+    corrupt: Corrupt = "stop",
+    mask: Path | str | None = None,
+) -> Source:
+    """Open faces, whatever form they have (docs/formats.md), by what the path holds.
+
+    Args:
+        path: a file or folder.
+        verify: whether a FaceStore's files are compared with their SHA-256.
+        corrupt: with ``"skip"``, entries whose label cannot be read are left out, and the source
+            is a ``Selection`` that names them. Images are not decoded here: see ``readable``.
+        mask: an ``.npy`` of row positions; only these rows, in this order, are the source.
 
     Raises:
         InputError: if there is nothing of the kind, or it is incomplete, damaged or altered.
     """
     path = Path(path)
+    source = _open(path, verify, corrupt == "skip")
+    if corrupt == "skip" and isinstance(source, RecordSource | DatabaseSource):
+        bad = np.flatnonzero(source.labels < 0)
+        if len(bad):
+            if mask is not None:
+                raise InputError(f"{path}: a mask needs all rows; set corrupt to stop")
+            names = [f"{source.where(int(i))}: the entry is damaged" for i in bad]
+            log.warning("%d entries skipped; the first: %s", len(names), names[0])
+            return Selection(source, np.flatnonzero(source.labels >= 0), names)
+    return source if mask is None else Selection(source, _load_mask(Path(mask), len(source)))
+
+
+def _open(path: Path, verify: bool, skip: bool) -> Source:
     if (path / "manifest.json").is_file():
         store = FaceStore(path)
         return store.verify() if verify else store
-    if (path / "train.rec").is_file():
-        return RecordSource(path / "train.rec")
+    if path.is_dir():
+        if (path / "train.rec").is_file():
+            return RecordSource(path / "train.rec", skip=skip)
+        return DatabaseSource(path, skip=skip) if (path / "data.mdb").is_file() else _folder(path)
     if path.suffix == ".rec":
-        return RecordSource(path)
-    raise InputError(
-        f"{path}: no faces there; expected a FaceStore (manifest.json), a .rec file with its .idx, "
-        "or a folder with train.rec"
-    )
+        return RecordSource(path, skip=skip)
+    if path.is_file():
+        with path.open("rb") as file:
+            start = file.read(512)
+        if start[16:20] == database.MAGIC:
+            return DatabaseSource(path, skip=skip)
+        if start.startswith((b"PK\3\4", b"PK\5\6")):
+            return ZipSource(path)
+        if start[257:262] == b"ustar":
+            return TarSource(path)
+        if start.startswith((b"\x1f\x8b", b"\xfd7zXZ", b"BZh")):
+            raise InputError(
+                f"{path}: compressed as one piece, so no image can be read alone; unpack it"
+            )
+        if path.suffix in (".csv", ".tsv", ".txt"):
+            return ListSource(path)
+    state = "not a known form of faces" if path.exists() else "no faces there"
+    raise InputError(f"{path}: {state}; expected {KNOWN}")
+
+
+def _folder(path: Path) -> FolderSource:
+    try:
+        return FolderSource(path)
+    except InputError as error:
+        raise InputError(f"{error}; or {KNOWN}") from error
+
+
+def _load_mask(path: Path, rows: int) -> np.ndarray:
+    """Return the row positions of a mask, checked against the number of rows."""
+    try:
+        mask = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise InputError(f"{path}: not a mask, an .npy of row positions: {error}") from error
+    if mask.ndim != 1 or mask.dtype.kind not in "iu" or not len(mask):
+        raise InputError(f"{path}: {mask.dtype} {mask.shape}; a mask is a row of whole numbers")
+    if mask.min() < 0 or mask.max() >= rows:
+        raise InputError(f"{path}: row {mask.max()} of {rows}; the mask belongs to another set")
+    return mask.astype(np.int64)
 
 
 def load_images(
@@ -90,3 +210,57 @@ def load_images(
         for _ in pool.map(load, range(len(rows))):
             pass
     return images
+
+
+def readable(
+    source: Source, rows: Sequence[int] | np.ndarray | None = None, *, corrupt: Corrupt
+) -> tuple[np.ndarray, list[str]]:
+    """Decode rows (all, or ``rows``) once to see whether they can be.
+
+    Returns:
+        The rows that can, (n,) int64, and messages naming those that cannot, among them the
+        entries that ``open_source`` has already left out.
+
+    Raises:
+        InputError: at the first that cannot, if ``corrupt`` is ``"stop"``; if none can.
+    """
+    rows = np.arange(len(source)) if rows is None else np.asarray(rows, np.int64)
+    skipped = list(getattr(source, "skipped", ()))
+    good = np.ones(len(rows), bool)
+
+    def fault(i: int) -> str | None:
+        try:
+            decode(source.encoded(i), source.where(i))
+        except InputError as error:
+            return str(error)
+        return None
+
+    block = 4096
+    with (
+        ThreadPoolExecutor(min(8, len(os.sched_getaffinity(0)))) as pool,
+        tqdm(total=len(rows), desc=f"checking {source.name}", unit="img", disable=None) as bar,
+    ):
+        for first in range(0, len(rows), block):
+            some = rows[first : first + block].tolist()
+            for n, message in enumerate(pool.map(fault, some), first):
+                if message is None:
+                    continue
+                if corrupt == "stop":
+                    raise InputError(f"{message}; or set corrupt to skip")
+                good[n] = False
+                skipped.append(message)
+            bar.update(len(some))
+    if not good.any():
+        raise InputError(f"{source.name}: none of {len(rows)} images can be read")
+    if skipped:
+        log.warning("%d entries skipped; the first: %s", len(skipped), skipped[0])
+    return rows[good], skipped
+
+
+def open_readable(path: Path | str, *, corrupt: Corrupt) -> Source:
+    """Open faces whose images are about to be decoded all: without the corrupt ones, if skipped.
+
+    With ``"stop"`` nothing is decoded here; the reader that comes upon a corrupt image names it.
+    """
+    source = open_source(path, corrupt=corrupt)
+    return source if corrupt == "stop" else Selection(source, *readable(source, corrupt=corrupt))

@@ -1,16 +1,18 @@
 """FaceStore: a folder of record shards with a manifest, written whole or not at all.
 
 ``part-00000.rec/.idx``, ... each open as an insightface record file on their own; ``labels.npy``
-holds the label of every row (so that no reader walks millions of records for them);
-``manifest.json`` says what the store holds, how it was made, and every file's size and SHA-256.
+holds the label of every row (so that no reader walks millions of records for them), and
+``features.npy``, if there, the feature of every row; ``manifest.json`` says what the store holds,
+how it was made, and every file's size and SHA-256.
 """
 
 import contextlib
 import json
+from array import array
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, BinaryIO, Self
 
 import numpy as np
 
@@ -45,6 +47,7 @@ class FaceStore:
                 *self.manifest["shards"],
                 *self.manifest["indices"],
                 self.manifest["labels"],
+                *([self.manifest["features"]] if "features" in self.manifest else []),
             ]
             sizes = {str(entry["name"]): int(entry["bytes"]) for entry in self._files}
             counts = [int(shard["images"]) for shard in self.manifest["shards"]]
@@ -64,6 +67,12 @@ class FaceStore:
         if len(self.labels) != sum(counts):
             message = f"{self.path}: {len(self.labels)} labels for {sum(counts)} images; {_REMEDY}"
             raise InputError(message)
+        self._features: np.ndarray | None = None
+        if "features" in self.manifest:
+            file = self.path / self.manifest["features"]["name"]
+            self._features = np.load(file, mmap_mode="r", allow_pickle=False)
+            if self._features.ndim != 2 or len(self._features) != len(self):
+                raise InputError(f"{file}: {self._features.shape} for {len(self)} rows; {_REMEDY}")
         self._shards: list[RecordFile | None] = [None] * len(counts)
 
     def verify(self) -> Self:
@@ -85,6 +94,10 @@ class FaceStore:
         """Return row i's image as it is stored."""
         shard, row = self._locate(i)
         return shard.encoded(row)
+
+    def feature(self, i: int) -> np.ndarray | None:
+        """Return row i's feature, (D,) float32, or None if the store holds none."""
+        return None if self._features is None else np.array(self._features[i], np.float32)
 
     def where(self, i: int) -> str:
         """Name row i for an error message."""
@@ -113,6 +126,8 @@ class FaceStoreWriter:
         seed: the seed of what is written, for the manifest.
         made_by: the program that writes, for the manifest.
         images_per_shard: at most so many images in one ``.rec``.
+        skipped: messages naming the entries of the source that were left out, for the manifest,
+            which counts them and holds the first thousand; None if nothing was copied.
     """
 
     def __init__(
@@ -123,10 +138,15 @@ class FaceStoreWriter:
         seed: int,
         made_by: str,
         images_per_shard: int = 100_000,
+        skipped: Sequence[str] | None = None,
     ):
-        self._about = {"image_size": image_size, "seed": seed, "made_by": made_by}
+        self._about: dict[str, Any] = {"image_size": image_size, "seed": seed, "made_by": made_by}
+        if skipped is not None:
+            self._about["skipped"] = {"count": len(skipped), "entries": list(skipped[:1000])}
         self._limit = images_per_shard
-        self._labels: list[int] = []
+        self._labels = array("q")
+        self._features: BinaryIO | None = None
+        self._width = 0
         self._counts: list[int] = []
         self._shard: RecordWriter | None = None
         self._path = Path(path)
@@ -137,13 +157,33 @@ class FaceStoreWriter:
         self._folder = self._stack.enter_context(whole_folder(self._path))
         return self
 
-    def append(self, jpeg: bytes, label: int) -> None:
-        """Add one encoded image as the next row."""
+    def append(self, jpeg: bytes, label: int, feature: np.ndarray | None = None) -> None:
+        """Add one encoded image as the next row, with its (D,) feature in all rows or in none."""
+        if (feature is not None) != bool(self._width) and len(self._labels):
+            raise ValueError(f"row {len(self._labels)}: features are of all rows or of none")
         if self._shard is None or self._shard.images >= self._limit:
             self._close_shard()
             self._shard = RecordWriter(self._folder / f"part-{len(self._counts):05d}.rec")
         self._shard.append(jpeg, label)
         self._labels.append(label)
+        if feature is not None:
+            self._append_feature(np.ascontiguousarray(feature, "<f4"))
+
+    def _append_feature(self, feature: np.ndarray) -> None:
+        if self._features is None:
+            self._width = len(feature)
+            self._features = (self._folder / "features.npy").open("wb")
+            self._write_header(0)
+        if feature.shape != (self._width,):
+            raise ValueError(f"a feature of shape {feature.shape} among those of {self._width}")
+        self._features.write(feature.tobytes())
+
+    def _write_header(self, rows: int) -> None:
+        """Write the header of ``features.npy``; numpy leaves room in it for more rows."""
+        assert self._features is not None
+        about = {"descr": "<f4", "fortran_order": False, "shape": (rows, self._width)}
+        self._features.seek(0)
+        np.lib.format.write_array_header_1_0(self._features, about)
 
     def extend(self, jpegs: Sequence[bytes], labels: Sequence[int] | np.ndarray) -> None:
         """Add several encoded images as the next rows."""
@@ -163,6 +203,11 @@ class FaceStoreWriter:
     def _complete(self) -> None:
         self._close_shard()
         np.save(self._folder / "labels.npy", np.array(self._labels, np.int64))
+        more = {}
+        if self._features is not None:
+            self._write_header(len(self._labels))
+            self._features.close()
+            more["features"] = self._entry("features.npy")
         names = [f"part-{i:05d}" for i in range(len(self._counts))]
         shards = [
             {**self._entry(f"{name}.rec"), "images": count}
@@ -175,6 +220,7 @@ class FaceStoreWriter:
             "shards": shards,
             "indices": [self._entry(f"{name}.idx") for name in names],
             "labels": self._entry("labels.npy"),
+            **more,
         }
         write_json(self._folder / "manifest.json", content)
 
@@ -190,4 +236,6 @@ class FaceStoreWriter:
             return
         if self._shard is not None:
             self._shard.discard()
+        if self._features is not None:
+            self._features.close()
         self._stack.__exit__(kind, error, trace)  # drops the unfinished folder

@@ -1,0 +1,186 @@
+"""Archives of identity/image.jpg: contents as in the folder, and nothing that must not be there."""
+
+import io
+import stat
+import struct
+import subprocess
+import tarfile
+import zipfile
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from tests.faces.readers import IMAGES
+from vec2face.faces.source import open_source
+from vec2face.files import InputError
+
+TREE = {f"{person}/{i}.jpg": IMAGES[7 * n + i] for n, person in enumerate("bca") for i in range(3)}
+REST = {"readme.txt": b"about", "b/.hidden.jpg": b"no", "__MACOSX/b/._0.jpg": b"no"}
+
+
+def zip_of(path, members):
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in members:
+            archive.writestr(name, data)
+    return path
+
+
+def tar_of(path, members, mode="w"):
+    with tarfile.open(path, mode) as archive:
+        for name, data in members:
+            info = name if isinstance(name, tarfile.TarInfo) else tarfile.TarInfo(name)
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+    return path
+
+
+PACK = {"zip": zip_of, "tar": tar_of}
+
+
+@pytest.mark.parametrize("kind", PACK)
+@pytest.mark.parametrize("prefix", ["", "./", "faces/"])
+def test_an_archive_reads_as_the_folder_sorted(tmp_path, kind, prefix):
+    members = [(prefix + name, data) for name, data in (TREE | REST).items()]
+    members = [m for m in members if "readme" not in m[0] or prefix]
+    source = open_source(PACK[kind](tmp_path / "anything", reversed(members)))
+    assert [source.encoded(i) for i in range(9)] == [TREE[name] for name in sorted(TREE)]
+    assert source.labels.tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+    assert source.feature(0) is None
+    assert source.where(3).endswith(f"anything, {prefix.strip('./')}{'/' * (prefix > '/')}b/0.jpg")
+    with ThreadPoolExecutor(8) as pool:
+        assert len(set(pool.map(source.encoded, [i % 9 for i in range(90)]))) == 9
+
+
+@pytest.mark.parametrize("form", [tarfile.GNU_FORMAT, tarfile.PAX_FORMAT, tarfile.USTAR_FORMAT])
+def test_long_names_in_every_dialect(tmp_path, form):
+    name = "identity-" + "x" * 70 + "/" + "y" * 80 + ".jpg"
+    with tarfile.open(tmp_path / "a.tar", "w", format=form) as archive:
+        info = tarfile.TarInfo(name)
+        info.size = len(IMAGES[5])
+        archive.addfile(info, io.BytesIO(IMAGES[5]))
+    source = open_source(tmp_path / "a.tar")
+    assert source.encoded(0) == IMAGES[5]
+    assert source.where(0).endswith(name)
+
+
+def test_what_gnu_tar_writes_is_read(tmp_path):
+    for name, data in TREE.items():
+        (tmp_path / "faces" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "faces" / name).write_bytes(data)
+    subprocess.run(["tar", "-cf", "a.tar", "-C", "faces", "."], cwd=tmp_path, check=True)
+    source = open_source(tmp_path / "a.tar")
+    assert [source.encoded(i) for i in range(9)] == [TREE[name] for name in sorted(TREE)]
+
+
+@pytest.mark.parametrize("kind", PACK)
+@pytest.mark.parametrize(
+    "name", ["/etc/a.jpg", "../a/b.jpg", "a/../../b.jpg", "a\\b.jpg", "C:/a.jpg"]
+)
+def test_names_that_lead_outside_refuse_the_archive(tmp_path, kind, name):
+    path = PACK[kind](tmp_path / "a", [*TREE.items(), (name, IMAGES[0])])
+    with pytest.raises(InputError, match=r"leads out of the archive; .*plain files only"):
+        open_source(path)
+    assert [p.name for p in tmp_path.iterdir()] == ["a"]
+
+
+@pytest.mark.parametrize(
+    "kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE, tarfile.CHRTYPE]
+)
+def test_links_and_devices_in_a_tar_are_refused(tmp_path, kind):
+    info = tarfile.TarInfo("a/0.jpg")
+    info.type, info.linkname = kind, "/etc/passwd"
+    path = tar_of(tmp_path / "a.tar", [*TREE.items(), (info, b"")])
+    with pytest.raises(InputError, match=r"a/0\.jpg: is a link or device"):
+        open_source(path)
+
+
+def test_links_in_a_zip_are_refused(tmp_path):
+    info = zipfile.ZipInfo("a/0.jpg")
+    info.external_attr = (stat.S_IFLNK | 0o777) << 16
+    path = zip_of(tmp_path / "a.zip", [*TREE.items(), (info, b"/etc/passwd")])
+    with pytest.raises(InputError, match=r"a/0\.jpg: is a link"):
+        open_source(path)
+
+
+@pytest.mark.parametrize("kind", PACK)
+def test_twins_and_giants_are_refused(tmp_path, kind, monkeypatch):
+    path = tmp_path / "a"
+    with pytest.warns(UserWarning, match="Duplicate") if kind == "zip" else _nothing():
+        PACK[kind](path, [("a/0.jpg", IMAGES[0]), ("./a/0.jpg", IMAGES[1]), ("a/0.jpg", b"")])
+    with pytest.raises(InputError, match=r"a/0\.jpg: occurs twice"):
+        open_source(path)
+    monkeypatch.setattr("vec2face.faces.archive._LARGEST", 999)
+    path = PACK[kind](tmp_path / "b", [("a/0.jpg", bytes(1000))])
+    with pytest.raises(InputError, match="bytes are no face"):
+        open_source(path)
+
+
+class _nothing:  # noqa: N801
+    def __enter__(self):
+        pass
+
+    def __exit__(self, *error):
+        pass
+
+
+@pytest.mark.parametrize("kind", PACK)
+def test_truncated_archives_are_refused(tmp_path, kind):
+    path = PACK[kind](tmp_path / "a", TREE.items())
+    whole = path.read_bytes()
+    used = len(whole.rstrip(b"\0"))  # a tar ends in blocks of zeros
+    end = len(whole) if kind == "zip" else used + -used % 512
+    for length in [*range(512, end, 512), end - 1]:
+        path.write_bytes(whole[:length])
+        with pytest.raises(InputError, match="copy it again"):
+            open_source(path)
+
+
+def test_a_damaged_header_does_not_end_a_tar_early(tmp_path):
+    path = tar_of(tmp_path / "a.tar", TREE.items())
+    with tarfile.open(path) as archive:
+        fifth = archive.getmembers()[4].offset
+    data = bytearray(path.read_bytes())
+    data[fifth + 20] ^= 0xFF
+    path.write_bytes(data)
+    with pytest.raises(InputError, match=f"damaged or cut off at byte {fifth}"):
+        open_source(path)
+
+
+def test_damage_in_a_zip_is_found_by_its_checksum(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:  # stored, so that it can be found
+        for name, data in TREE.items():
+            archive.writestr(name, data)
+    data = (tmp_path / "a.zip").read_bytes()
+    at = data.index(TREE["b/1.jpg"]) + 30
+    (tmp_path / "a.zip").write_bytes(data[:at] + b"\0\1\2" + data[at + 3 :])
+    source = open_source(tmp_path / "a.zip")
+    names = sorted(TREE)
+    with pytest.raises(InputError, match=r"a\.zip, b/1\.jpg: cannot be unpacked"):
+        source.encoded(names.index("b/1.jpg"))
+    assert source.encoded(0) == TREE[names[0]]
+
+
+def test_encrypted_members_are_refused(tmp_path):
+    path = zip_of(tmp_path / "a.zip", TREE.items())
+    data = bytearray(path.read_bytes())
+    at = data.index(b"PK\1\2")
+    (flags,) = struct.unpack_from("<H", data, at + 8)
+    struct.pack_into("<H", data, at + 8, flags | 1)
+    path.write_bytes(data)
+    with pytest.raises(InputError, match="is encrypted"):
+        open_source(path)
+
+
+@pytest.mark.parametrize("mode", ["w:gz", "w:xz", "w:bz2"])
+def test_compressed_tars_are_to_be_unpacked(tmp_path, mode):
+    path = tar_of(tmp_path / "a.tar.z", TREE.items(), mode)
+    with pytest.raises(InputError, match="compressed as one piece.*unpack it"):
+        open_source(path)
+
+
+def test_archives_without_faces_are_refused(tmp_path):
+    with pytest.raises(InputError, match=r"no images there; expected identity/image\.jpg"):
+        open_source(zip_of(tmp_path / "a.zip", REST.items()))
+    with pytest.raises(InputError, match=r"0\.jpg: lies in no identity's folder"):
+        open_source(tar_of(tmp_path / "a.tar", [("0.jpg", IMAGES[0])]))
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.tar", "a.zip"]

@@ -1,0 +1,70 @@
+import numpy as np
+import pytest
+
+from tests.faces.readers import IMAGES, Rows
+from vec2face.faces.convert import convert
+from vec2face.faces.source import Selection, load_images, open_readable, open_source, readable
+from vec2face.faces.store import FaceStoreWriter
+from vec2face.files import InputError
+
+ROWS = Rows([(i % 3, i) for i in range(10)], features=True)
+
+
+@pytest.mark.parametrize("name", ["a.rec", "a.lmdb", "faces"])
+def test_a_mask_selects_rows_in_its_order(tmp_path, name):
+    convert(ROWS, tmp_path / name)
+    whole = open_source(tmp_path / name)
+    np.save(tmp_path / "mask.npy", np.array([7, 2, 2], np.int32))
+    part = open_source(tmp_path / name, mask=tmp_path / "mask.npy")
+    assert [part.encoded(i) for i in range(len(part))] == [whole.encoded(i) for i in (7, 2, 2)]
+    assert part.labels.tolist() == whole.labels[[7, 2, 2]].tolist()
+    assert part.where(0) == whole.where(7)
+    assert np.array_equal(part.feature(0), whole.feature(7))
+
+
+@pytest.mark.parametrize(
+    "mask", [np.array([0, 10]), np.array([-1]), np.array([0.5]), np.array([[1]]), np.array([], int)]
+)
+def test_masks_of_other_sets_are_refused(tmp_path, mask):
+    convert(ROWS, tmp_path / "a.rec")
+    np.save(tmp_path / "mask.npy", mask)
+    with pytest.raises(InputError, match=r"mask\.npy"):
+        open_source(tmp_path / "a.rec", mask=tmp_path / "mask.npy")
+    with pytest.raises(InputError, match=r"none\.npy: not a mask"):
+        open_source(tmp_path / "a.rec", mask=tmp_path / "none.npy")
+
+
+def test_corrupt_images_are_found_wherever_they_are(tmp_path, monkeypatch):
+    images = [IMAGES[i] if i not in (3, 8) else IMAGES[i][:-9] for i in range(10)]
+    with FaceStoreWriter(tmp_path / "a", image_size=8, seed=0, made_by="test") as writer:
+        writer.extend(images, range(10))
+    source = open_source(tmp_path / "a")
+    rows, skipped = readable(source, [8, 1, 3, 0], corrupt="skip")
+    assert rows.tolist() == [1, 0]
+    assert ["key 9" in skipped[0], "key 4" in skipped[1]] == [True, True]
+    assert readable(source, [1, 0], corrupt="stop")[0].tolist() == [1, 0]
+    with pytest.raises(InputError, match=r"key 4: not a readable image.*set corrupt to skip"):
+        readable(source, corrupt="stop")
+    with pytest.raises(InputError, match="none of 2 images"):
+        readable(source, [3, 8], corrupt="skip")
+    part = open_readable(tmp_path / "a", corrupt="skip")
+    assert part.labels.tolist() == [0, 1, 2, 4, 5, 6, 7, 9]
+    assert len(load_images(part, 8)) == 8
+    assert len(open_readable(tmp_path / "a", corrupt="stop")) == 10
+
+
+def test_a_selection_of_a_selection():
+    outer = Selection(Selection(ROWS, np.array([5, 6, 7])), np.array([2, 0]))
+    assert [outer.encoded(i) for i in range(2)] == [IMAGES[7], IMAGES[5]]
+    assert outer.labels.tolist() == [1, 2]
+    assert outer.where(1) == "row 5"
+
+
+def test_unknown_files_say_what_is_expected(tmp_path):
+    (tmp_path / "a.bin").write_bytes(b"something")
+    with pytest.raises(
+        InputError, match=r"a\.bin: not a known form of faces; expected a FaceStore"
+    ):
+        open_source(tmp_path / "a.bin")
+    with pytest.raises(InputError, match="no faces there; expected a FaceStore"):
+        open_source(tmp_path / "nothing")

@@ -1,0 +1,110 @@
+"""FR training on sets made by others: every form, labels with gaps, end to end at tiny size."""
+
+import shutil
+import tarfile
+import zipfile
+from pathlib import Path
+
+import msgpack
+import numpy as np
+import pytest
+import yaml
+
+from stages import recognizer
+from tests.faces.readers import Rows, lmdb_of
+from vec2face.faces.convert import convert
+from vec2face.faces.images import encode
+from vec2face.faces.record import RecordWriter
+from vec2face.files import InputError
+
+ROOT = Path(__file__).parents[2]
+LABELS = [3, 3, 3, 70, 70, 70, 500, 500, 500, 3, 70, 500]  # of no dense range
+rng = np.random.default_rng(0)
+IMAGES = [
+    encode(rng.integers(0, 256, (16, 16, 3), dtype=np.uint8) // 2 + label % 128) for label in LABELS
+]
+
+
+def write(form: str) -> str:
+    pairs = list(zip(IMAGES, LABELS, strict=True))
+    if form == "rec":
+        with RecordWriter("set.rec") as writer:
+            for image, label in pairs:
+                writer.append(image, label)
+        return "set.rec"
+    if form == "lmdb":
+        lmdb_of(Path("set.lmdb"), [msgpack.dumps(pair) for pair in pairs])
+        return "set.lmdb"
+    for i, (image, label) in enumerate(pairs):
+        Path(f"set/id_{label}").mkdir(parents=True, exist_ok=True)
+        Path(f"set/id_{label}/{i}.jpg").write_bytes(image)
+    if form == "csv":
+        lines = [f"id_{label}/{i}.jpg,{label}\n" for i, label in enumerate(LABELS)]
+        Path("set/list.csv").write_text("path,label\n" + "".join(lines))
+        return "set/list.csv"
+    if form == "tar":
+        with tarfile.open("set.tar", "w") as archive:
+            archive.add("set")
+        return "set.tar"
+    if form == "zip":
+        with zipfile.ZipFile("set.zip", "w") as archive:
+            for path in Path("set").rglob("*.jpg"):
+                archive.write(path)
+        return "set.zip"
+    return "set"
+
+
+@pytest.fixture
+def train(tmp_path, monkeypatch):
+    """Write params for a set, run the stage, return the curve's text."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(path: str, corrupt: str = "stop") -> tuple[str, bytes]:
+        params = yaml.safe_load((ROOT / "params/smoke.yaml").read_text())
+        params["training_sets"]["dcface"] = path
+        params["subset"]["corrupt"] = corrupt
+        params["fr"] |= {"widths": [4, 4, 4, 4], "embedding": 8, "batch": 6, "epochs": 1}
+        Path("params.yaml").write_text(yaml.safe_dump(params))
+        recognizer.main("dcface")
+        return Path("reports/curves/fr_dcface.csv").read_text()
+
+    return run
+
+
+@pytest.mark.parametrize("form", ["rec", "lmdb", "folder", "csv", "zip", "tar"])
+def test_a_recognizer_is_trained_on_every_form(train, form):
+    curve = train(write(form)).splitlines()
+    assert len(curve) == 2
+    assert Path("models/fr/dcface.safetensors").stat().st_size > 1000
+    assert not list(Path("work").iterdir())
+
+
+def test_the_form_changes_nothing(train):
+    """Rows in the same order give the same network, bit by bit."""
+    curves, weights = [], []
+    for form in ("rec", "lmdb"):
+        curves.append(train(write(form)))
+        weights.append(Path("models/fr/dcface.safetensors").read_bytes())
+    assert curves[0] == curves[1]
+    assert weights[0] == weights[1]
+    shutil.rmtree("work")
+
+
+def test_a_corrupt_image_stops_or_is_left_out(train):
+    path = Path(write("folder"))
+    (path / "id_70/4.jpg").write_bytes(b"no image")
+    with pytest.raises(InputError, match=r"id_70/4\.jpg: not a readable image"):
+        train("set")
+    left_out = train("set", corrupt="skip")
+    (path / "id_70/4.jpg").unlink()
+    assert train("set") == left_out
+
+
+def test_a_released_dataset_goes_through_convert(train):
+    """A set of ours, handed to others as .rec and back, trains the same network."""
+    source = Rows([(label, i) for i, label in enumerate(LABELS)])
+    convert(source, "ours", form="store")
+    convert(source, "out/train.rec")
+    curve = train("ours")
+    assert train("out") == curve
+    assert train("out/train.rec") == curve

@@ -1,0 +1,234 @@
+"""Faces that lie in files of their own: ``identity/image.jpg`` folders and CSV lists."""
+
+import csv
+import os
+import posixpath
+from array import array
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from vec2face.files import InputError
+
+_IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
+_DEEPEST = 8  # folders in folders; more is a link that leads in a circle
+
+
+class Names:
+    """Many strings in one piece of memory: four million paths take what their letters take."""
+
+    def __init__(self, names: Iterable[str]):
+        self._letters, ends = bytearray(), array("q")
+        for name in names:
+            self._letters += os.fsencode(name)
+            ends.append(len(self._letters))
+        self._ends = np.frombuffer(ends, np.int64) if ends else np.empty(0, np.int64)
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    def __getitem__(self, i: int) -> str:
+        start = self._ends[i - 1] if i else 0
+        return os.fsdecode(bytes(self._letters[start : self._ends[i]]))
+
+    def __iter__(self) -> Iterator[str]:
+        return (self[i] for i in range(len(self)))
+
+    def order(self) -> np.ndarray:
+        """Return the (len,) int64 positions that sort the names by code points."""
+        if all(self[i] <= self[i + 1] for i in range(len(self) - 1)):
+            return np.arange(len(self))
+        return np.array(sorted(range(len(self)), key=self.__getitem__), np.int64)
+
+
+class NamedFaces:
+    """Images with names, as a source: rows stand in the order of their sorted names.
+
+    Attributes:
+        path: the folder, archive or list.
+        name: its name without the ending.
+        names: (images,) with ``/`` between folders and image.
+        labels: (images,) int64.
+    """
+
+    path: Path
+    name: str
+    names: Names
+    labels: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def feature(self, i: int) -> np.ndarray | None:
+        """Return nothing: such files hold no features."""
+        return None
+
+    def where(self, i: int) -> str:
+        """Name row i for an error message."""
+        return f"{self.path}, {self.names[i]}"
+
+
+class FolderSource(NamedFaces):
+    """``identity/image.jpg``: the folder of an image is its identity.
+
+    Identities are numbered in the order of the sorted paths. Hidden files and files that are no
+    images by their ending are passed over.
+
+    Raises:
+        InputError: if there are no images, or one lies in no identity's folder.
+    """
+
+    def __init__(self, path: Path | str):
+        self.path = Path(path)
+        self.name = self.path.name
+        self.names = Names(_walk(self.path))
+        self.labels = label_by_folder(self.names, self.path)
+
+    def encoded(self, i: int) -> bytes:
+        """Return row i's file."""
+        return _read(self.path / self.names[i])
+
+    def where(self, i: int) -> str:
+        """Name row i for an error message."""
+        return str(self.path / self.names[i])
+
+
+class ListSource(NamedFaces):
+    """A CSV list of images, with paths relative to its own folder.
+
+    Columns ``path`` and ``label`` by a header (others are ignored), or path and label without one,
+    or the path alone: then an image's folder is its identity. A comma or a tab stands between.
+    Labels are whole numbers, taken as they are, or names, numbered in their sorted order.
+
+    Raises:
+        InputError: if a line has no path or no label, or a path leads out of the list's folder.
+    """
+
+    def __init__(self, path: Path | str):
+        self.path = Path(path)
+        self.name = self.path.stem
+        self._folder = self.path.resolve().parent
+        numbers: dict[str, int] = {}
+        given = array("q")
+
+        def paths() -> Iterator[str]:
+            for name, label in self._lines():
+                if label is not None:
+                    given.append(numbers.setdefault(label, len(numbers)))
+                yield name
+
+        names = Names(paths())
+        order = names.order()
+        self.names = Names(names[i] for i in order)
+        if given:
+            values = _values(list(numbers), self.path)
+            self.labels = values[np.frombuffer(given, np.int64)][order]
+        else:
+            self.labels = label_by_folder(self.names, self.path)
+
+    def _lines(self) -> Iterator[tuple[str, str | None]]:
+        """Yield (path below the list's folder, label or None) of every line."""
+        try:
+            with self.path.open(newline="", encoding="utf-8-sig") as file:
+                tab = "\t" in file.readline()
+                file.seek(0)
+                rows = csv.reader(file, delimiter="\t" if tab else ",", strict=True)
+                columns: list[int] = []
+                for row in rows:
+                    if not row:
+                        continue
+                    if not columns:
+                        columns = _columns(row)
+                        if "path" in row:
+                            continue
+                    if len(row) <= max(columns):
+                        raise InputError(
+                            f"{self.path}, line {rows.line_num}: {len(row)} columns, expected "
+                            f"{max(columns) + 1}; a line is path,label"
+                        )
+                    label = row[columns[1]].strip() if len(columns) > 1 else None
+                    yield self._below(row[columns[0]].strip(), rows.line_num), label
+        except (OSError, UnicodeError, csv.Error) as error:
+            raise InputError(f"{self.path}: not a list of images: {error}") from error
+
+    def _below(self, name: str, line: int) -> str:
+        folder = str(self._folder)
+        inside = posixpath.relpath(posixpath.join(folder, name), folder)
+        if not name or inside == "." or inside.split("/")[0] == "..":
+            raise InputError(
+                f"{self.path}, line {line}: {name!r} is no file below the list's folder; put the "
+                "list into the folder that holds the images"
+            )
+        return inside
+
+    def encoded(self, i: int) -> bytes:
+        """Return row i's file."""
+        return _read(self._folder / self.names[i])
+
+
+def is_image(name: str) -> bool:
+    """Whether a member's or file's name is that of an image, by its ending; hidden ones are not."""
+    parts = name.split("/")
+    hidden = any(p.startswith(".") or p == "__MACOSX" for p in parts)
+    return not hidden and parts[-1].lower().endswith(_IMAGES)
+
+
+def label_by_folder(names: Names, path: Path) -> np.ndarray:
+    """Number the folders of ``names`` in the order of their first appearance: (len,) int64.
+
+    Raises:
+        InputError: if there are no names, or one is in no folder.
+    """
+    numbers: dict[str, int] = {}
+    labels = np.empty(len(names), np.int64)
+    for i, name in enumerate(names):
+        folder, _, _ = name.rpartition("/")
+        if not folder:
+            raise InputError(
+                f"{path}, {name}: lies in no identity's folder; expected identity/image.jpg"
+            )
+        labels[i] = numbers.setdefault(folder, len(numbers))
+    if not len(labels):
+        raise InputError(f"{path}: no images there; expected identity/image.jpg")
+    return labels
+
+
+def _walk(folder: Path, above: str = "", depth: int = 0) -> Iterator[str]:
+    """Yield the images below ``folder`` in the order of their whole sorted paths."""
+    if depth > _DEEPEST:
+        raise InputError(f"{folder}: folders {depth} deep; does a link lead in a circle?")
+    with os.scandir(folder) as found:
+        # The slash sorts with the name, as it does in whole paths: "a-b/1.jpg" before "a/1.jpg".
+        entries = sorted(e.name + "/" * e.is_dir() for e in found)
+    for entry in entries:
+        if entry.startswith("."):
+            continue
+        if entry.endswith("/"):
+            yield from _walk(folder / entry, above + entry, depth + 1)
+        elif is_image(entry):
+            yield above + entry
+
+
+def _read(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise InputError(f"{file}: cannot be read ({error.strerror}); is it there?") from error
+
+
+def _columns(first: list[str]) -> list[int]:
+    """Return where path and label (if any) stand, from a list's first line."""
+    if "path" in first:
+        return [first.index(name) for name in ("path", "label") if name in first]
+    return list(range(min(len(first), 2)))
+
+
+def _values(labels: list[str], path: Path) -> np.ndarray:
+    """Turn label texts into numbers: as they are if all are whole numbers, else by sorted rank."""
+    if not all(labels):
+        raise InputError(f"{path}: a line without a label; a line is path,label")
+    if all(label.isascii() and label.isdigit() and len(label) < 19 for label in labels):
+        return np.array([int(label) for label in labels], np.int64)
+    rank = {label: i for i, label in enumerate(sorted(labels))}
+    return np.array([rank[label] for label in labels], np.int64)
