@@ -2,8 +2,8 @@
 
     python -m stages.evaluate
 
-The recognizers: trained on generated faces, trained on real ones, the same net untrained (the
-floor), and the two ONNX recognizers of params.yaml. Writes reports/evaluation.json and
+The recognizers: one for each training set, the same net untrained (the floor), and the two of
+params.yaml that no stage trained. Writes reports/evaluation.json and
 reports/curves/roc.csv.
 """
 
@@ -53,16 +53,14 @@ def main() -> None:
 
 def load_all(p: Params) -> dict[str, Embed]:
     """Return the recognizers by their names in the metrics."""
-    generated = load_recognizer("models/fr_generated.safetensors")
-    real = load_recognizer("models/fr_real.safetensors")
+    nets = {name: load_recognizer(f"models/fr/{name}.safetensors") for name in p.training_sets}
     faces = open_source("data/subset")
     rows = np.unique(np.linspace(0, len(faces) - 1, UNTRAINED_IMAGES, dtype=int))
-    untrained = untrained_recognizer(
-        generated.architecture,  # type: ignore[arg-type]
+    nets["untrained"] = untrained_recognizer(
+        nets["generated"].architecture,  # type: ignore[arg-type]
         load_images(faces, p.image_size, rows),
         p.seed,
     )
-    nets = {"generated": generated, "real": real, "untrained": untrained}
     embeds: dict[str, Embed] = {name: partial(embed, net) for name, net in nets.items()}
     embeds["estimator"] = open_recognizer(p.paths.recognizer).features
     embeds["second"] = open_recognizer(p.paths.second_recognizer).features

@@ -1,10 +1,11 @@
-"""Stage 8, FR training: a face recognizer from generated faces, or from as many real ones.
+"""Stage 8, FR training: a face recognizer from generated faces, from as many real ones, or others.
 
     python -m stages.recognizer generated
     python -m stages.recognizer real
 
-Reads data/generated (or data/subset); writes models/fr_<set>.safetensors and the loss curve
-reports/curves/fr_<set>.csv. A killed run continues from work/.
+Reads the store that params call ``training_sets.<set>``: data/generated, data/subset, or another
+synthetic set in any form that ``open_source`` knows; writes models/fr/<set>.safetensors and the
+loss curve reports/curves/fr_<set>.csv. A killed run continues from work/.
 """
 
 import sys
@@ -16,7 +17,7 @@ import pandas as pd
 
 from stages import run
 from vec2face.faces.source import load_images, open_source
-from vec2face.faces.subset import choose
+from vec2face.faces.subset import whole_people
 from vec2face.files import InputError, whole_file
 from vec2face.models.recognizer import save_recognizer
 from vec2face.params import Params
@@ -24,25 +25,19 @@ from vec2face.training.augment import Augmentation
 from vec2face.training.checkpoint import Checkpoint, work_folder
 from vec2face.training.recognizer import VERSION, RecognizerConfig, train_recognizer
 
-STORES = {"generated": Path("data/generated"), "real": Path("data/subset")}
-
 
 def main(which: str = "") -> None:
-    """Train on one of ``STORES``."""
-    if which not in STORES:
-        raise InputError(f"argument {which!r}: expected one of {', '.join(STORES)}")
+    """Train on one of ``training_sets``."""
     p = Params.load()
-    source = open_source(STORES[which])
-    rows = np.arange(len(source))
-    if which == "real" and len(source) > p.identities * p.images_per_identity:
-        # A fair comparison has no more images than the generated set.
-        people = min(p.identities, len(np.unique(source.labels)))
-        rows = choose(
-            source.labels,
-            identities=people,
-            images_per_identity=p.images_per_identity,
-            seed=p.seed,
+    if which not in p.training_sets:
+        raise InputError(
+            f"params.yaml: training_sets.{which} is missing; there are {', '.join(p.training_sets)}"
         )
+    store = Path(p.training_sets[which])
+    source = open_source(store)
+    rows = np.arange(len(source))
+    if which == "real":  # a fair comparison has no more images than the generated set
+        rows = whole_people(source.labels, p.identities * p.images_per_identity, seed=p.seed)
     labels = np.unique(source.labels[rows], return_inverse=True)[1]
 
     settings = config(p)
@@ -52,7 +47,7 @@ def main(which: str = "") -> None:
         which,
         asdict(settings),
         p.seed,
-        STORES[which] / "manifest.json",
+        store / "manifest.json" if (store / "manifest.json").is_file() else store,
         rows.tolist(),
     )
     curve: list[dict[str, float]] = []
@@ -70,7 +65,7 @@ def main(which: str = "") -> None:
         work,
         on_epoch=write_curve,
     )
-    save_recognizer(f"models/fr_{which}.safetensors", recognizer, settings.architecture())
+    save_recognizer(f"models/fr/{which}.safetensors", recognizer, settings.architecture())
     Checkpoint(work).clear()
 
 

@@ -160,6 +160,8 @@ def sections(tables: list) -> list[Section]:
         "curves_fr_generated": "The recognizer, on generated faces.",
         "curves_fr_real": "The recognizer, on as many originals.",
     }
+    for path in sorted((REPORTS / "figures").glob("curves_fr_*.png")):
+        curves.setdefault(path.stem, f"The recognizer, on {path.stem.removeprefix('curves_fr_')}.")
     return [
         Section(
             "Recognition",

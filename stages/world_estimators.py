@@ -17,6 +17,7 @@ from vec2face.faces.images import to_tensor
 from vec2face.faces.source import load_images, open_source
 from vec2face.faces.store import FaceStore
 from vec2face.files import write_json
+from vec2face.models.iresnet import IResNet
 from vec2face.models.onnx import export
 from vec2face.models.recognizer import embed
 from vec2face.params import Params
@@ -48,6 +49,7 @@ def main() -> None:
         work = work_folder(f"estimator-{name}", repr(config), STORE / "manifest.json", p.seed)
         recognizer = train_recognizer(images[~unseen], seen_labels, config, p.seed + offset, work)
         if name == "identity":
+            assert isinstance(recognizer, IResNet)
             equalise(recognizer, images[~unseen], seen_labels)
         export(recognizer, OUTPUT / f"{name}.onnx", SIZE, half=True)
         measures = describe(embed(recognizer, images[unseen]), labels[unseen])[0]

@@ -58,6 +58,8 @@ def load(tmp_path):
         ({"generator__encoder_heads": 7}, "encoder_heads"),
         ({"identities": 0}, "identities"),
         ({"fr__augment__flip": 2}, "fr.augment.flip"),
+        ({"training_sets": {"generated": "a"}}, "training_sets.*real"),
+        ({"training_sets": {"generated": "a", "real": "b", "../x": "c"}}, "training_sets"),
     ],
 )
 def test_a_bad_value_is_an_error_that_names_the_key(load, changes, named):

@@ -200,6 +200,7 @@ class Params(Section):
     sigma_share: list[Share]
     min_similarity: Annotated[float, Field(ge=-1, lt=1)]
     sampling: Sampling
+    training_sets: dict[str, str]  # name -> store that a recognizer is trained on
     fr: FR
     rendered: Rendered
 
@@ -207,6 +208,18 @@ class Params(Section):
     @classmethod
     def _listed(cls, value: Any) -> Any:
         return value if isinstance(value, list) else [value]
+
+    @field_validator("training_sets")
+    @classmethod
+    def _named_apart(cls, value: dict[str, str]) -> dict[str, str]:
+        # Names become file names and prefixes of metrics.
+        taken = ("untrained", "estimator", "second")
+        bad = [name for name in value if not name.isidentifier() or name in taken]
+        if bad:
+            raise ValueError(f"{bad[0]!r} cannot name a set: letters, digits, _, and not taken")
+        if missing := {"generated", "real"} - value.keys():
+            raise ValueError(f"{sorted(missing)[0]} is missing; the comparison needs it")
+        return value
 
     @field_validator("image_size")
     @classmethod

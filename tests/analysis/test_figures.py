@@ -68,6 +68,12 @@ def test_accuracies_draws_every_recognizer_where_it_was_measured() -> None:
     assert points[figures.LABELS["real"]] == [[90, 1]]
 
 
+def test_further_training_sets_follow_in_colours_of_their_own() -> None:
+    looks = figures.looks(["zoo", "real", "dcface"])
+    assert [label for _, label in looks.values()][1:] == ["trained on dcface", "trained on zoo"]
+    assert len({colour for colour, _ in looks.values()}) == 3
+
+
 def test_roc_has_a_panel_a_benchmark_and_survives_zero() -> None:
     curves = pd.DataFrame(
         [("real", b, f, f) for b in ("mine", "lfw") for f in (1.0, 0.0, 0.01)],

@@ -58,6 +58,14 @@ def test_recovery_is_left_out_when_originals_gain_nothing() -> None:
     assert recovery(60, 70) == pytest.approx(0.5)
 
 
+def test_a_further_training_set_has_its_own_prefix_and_row() -> None:
+    evaluation = {"dcface": results({"lfw": 70}), "generated": results({"lfw": 60})}
+    metrics = flat_metrics(evaluation)
+    assert (metrics["lfw"], metrics["dcface_lfw"]) == (60, 70)
+    rows = table(1, evaluation, "photos", 10, 10).ours
+    assert [row[0] for row in rows] == ["Vec2Face (generated)", "dcface"]
+
+
 def test_other_numbers_join_and_text_does_not() -> None:
     others = {"separated_share": 0.5, "pair": [1, 2], "seed": 3, "ok": True, "bad": float("nan")}
     assert flat_metrics({}, others, {"images": 7}) == {"separated_share": 0.5, "images": 7}
@@ -79,7 +87,7 @@ def test_evaluation_is_turned_into_percent(tmp_path: Path) -> None:
     assert read_evaluation(path)["real"]["lfw"] == {"accuracy": 87.5, "std": 1.0}
 
 
-@pytest.mark.parametrize("text", ["", "[1]", '{"other": {}}'])
+@pytest.mark.parametrize("text", ["", "[1]", '{"real": {"lfw": 1}}'])
 def test_evaluation_of_another_kind_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "evaluation.json"
     path.write_text(text)

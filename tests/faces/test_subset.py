@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from vec2face.faces.images import encode
 from vec2face.faces.record import RecordWriter
 from vec2face.faces.source import open_source
-from vec2face.faces.subset import choose, copy_rows
+from vec2face.faces.subset import choose, copy_rows, whole_people
 from vec2face.files import InputError
 
 some_labels = st.lists(st.integers(-3, 12), min_size=1, max_size=120).map(np.array)
@@ -57,6 +57,20 @@ def test_seeds_and_rows_matter():
     # Every identity and every place within an identity can be chosen.
     assert set(labels[np.concatenate(rows)]) == set(range(30))
     assert len(set((np.concatenate(rows) // 30).tolist())) == 20
+
+
+@given(
+    st.lists(st.integers(-3, 9), max_size=60).map(np.array),
+    st.integers(0, 70),
+    st.integers(0, 3),
+)
+def test_whole_people_fill_the_number_asked(labels, images, seed):
+    labels = labels.astype(np.int64)
+    rows = whole_people(labels, images, seed=seed)
+    assert len(rows) == min(images, len(labels))
+    assert (np.diff(rows) > 0).all()
+    cut = [p for p in np.unique(labels[rows]) if (labels[rows] == p).sum() < (labels == p).sum()]
+    assert len(cut) <= 1
 
 
 def test_rows_are_copied_byte_by_byte_and_renumbered(tmp_path):

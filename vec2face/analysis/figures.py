@@ -6,7 +6,8 @@ version, no user's matplotlibrc.
 """
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from vec2face.analysis.separability import Similarities
-from vec2face.analysis.tables import ordered, title
+from vec2face.analysis.tables import in_order, ordered, title
 from vec2face.files import whole_file
 
 INK, FAINT, GRID = "#1d2433", "#6b7385", "#e3e7ee"
@@ -37,6 +38,7 @@ LABELS = {
     "estimator": "recognizer of the identity loss",
     "second": "second recognizer",
 }
+OTHERS = ("#3f8f5f", "#d97b29", "#4f5d9e", "#9e4f74", "#5c8a8a")  # further training sets
 STYLE: dict[str, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 9,
@@ -73,13 +75,20 @@ def save(figure: Figure, path: Path | str) -> None:
         figure.savefig(temporary, format="png", metadata={"Software": None})
 
 
+def looks(recognizers: Iterable[str]) -> dict[str, tuple[str, str]]:
+    """Return colour and label of each recognizer, in the order of the tables."""
+    names = in_order(recognizers)
+    colours = COLOURS | dict(zip([n for n in names if n not in COLOURS], cycle(OTHERS)))
+    return {n: (colours[n], LABELS.get(n, f"trained on {n}")) for n in names}
+
+
 @_style()
 def accuracies(evaluation: Mapping[str, Mapping[str, Mapping[str, float]]]) -> Figure:
     """Accuracy of every recognizer on every benchmark, with +- one std over the folds."""
     names = ordered([*{b: None for results in evaluation.values() for b in results}])
     figure, axes = _panels(1, 1, width=8.4, height=1.1 + 0.42 * len(names))
     ax = axes[0]
-    for recognizer in [r for r in COLOURS if r in evaluation]:
+    for recognizer, (colour, label) in looks(evaluation).items():
         results = evaluation[recognizer]
         present = [b for b in names if b in results]
         rows = [len(names) - 1 - names.index(b) for b in present]
@@ -90,8 +99,8 @@ def accuracies(evaluation: Mapping[str, Mapping[str, Mapping[str, float]]]) -> F
             fmt="o",
             ms=6,
             lw=1,
-            color=COLOURS[recognizer],
-            label=LABELS[recognizer],
+            color=colour,
+            label=label,
         )
     ax.axvline(50, color=FAINT, lw=0.8, ls=":")
     ax.set_yticks(range(len(names)), [title(b) for b in reversed(names)])
@@ -115,12 +124,12 @@ def roc(curves: pd.DataFrame) -> Figure:
     positive = curves.loc[curves["far"] > 0, "far"]
     floor = float(positive.min()) if len(positive) else 1e-3
     for ax, name in zip(axes, names, strict=True):
-        for recognizer, colour in COLOURS.items():
+        for recognizer, (colour, label) in looks(curves["recognizer"].unique()).items():
             line = curves[(curves["benchmark"] == name) & (curves["recognizer"] == recognizer)]
             if len(line):
                 line = line.sort_values(["far", "tar"])
                 far = line["far"].clip(lower=floor)  # a logarithmic axis has no zero
-                ax.plot(far, line["tar"], color=colour, lw=1.5, label=LABELS[recognizer])
+                ax.plot(far, line["tar"], color=colour, lw=1.5, label=label)
         ax.set_xscale("log")
         ax.set(title=title(name), xlim=(floor, 1), ylim=(0, 1.02), xlabel="false accept rate")
     if axes:

@@ -9,7 +9,7 @@ import csv
 import io
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,14 +37,8 @@ TITLES = {
     "doppelver": "DoppelVer",
 }
 
-PREFIXES = {
-    "generated": "",
-    "real": "real_",
-    "untrained": "untrained_",
-    "estimator": "estimator_",
-    "second": "second_",
-}
-"""Recognizer in ``evaluation.json`` -> prefix of its metrics, in the order of the tables' rows."""
+RECOGNIZERS = ("generated", "real", "untrained", "estimator", "second")
+"""The recognizers of every run, in the order of the tables' rows; further training sets follow."""
 
 PAPER = Path(__file__).parent / "paper"
 
@@ -60,12 +54,10 @@ def read_evaluation(path: Path | str) -> dict[str, dict[str, dict[str, float]]]:
     """Read {recognizer: {benchmark: {"accuracy", "std", ...}}} and turn both shares into percent.
 
     Raises:
-        InputError: missing or unreadable file, unknown recognizer, accuracy outside [0, 1].
+        InputError: missing or unreadable file, accuracy outside [0, 1].
     """
     evaluation: dict[str, dict[str, dict[str, float]]] = {}
     for recognizer, benchmarks in read_json(path).items():
-        if recognizer not in PREFIXES:
-            raise InputError(f"{path}: unknown recognizer {recognizer!r}, not in {[*PREFIXES]}")
         evaluation[recognizer] = {}
         for benchmark, result in benchmarks.items():
             accuracy = result.get("accuracy") if isinstance(result, dict) else None
@@ -100,6 +92,13 @@ def ordered(benchmarks: Sequence[str]) -> list[str]:
     return [b for b in known if b in benchmarks] + sorted(b for b in benchmarks if b not in known)
 
 
+def in_order(recognizers: Iterable[str]) -> list[str]:
+    """Sort names of recognizers: those of every run, then those of further training sets."""
+    names = list(recognizers)
+    known = [r for r in RECOGNIZERS if r in names]
+    return known + sorted(r for r in names if r not in RECOGNIZERS)
+
+
 def average(accuracies: Mapping[str, float]) -> tuple[float, int]:
     """Return the mean over the standard benchmarks that are present, and how many those are.
 
@@ -130,7 +129,7 @@ def flat_metrics(
 
     Returns:
         ``lfw`` ... ``doppelver`` and ``avg`` for the recognizer trained on generated faces, the
-        same with the prefixes of ``PREFIXES`` for the others, ``<prefix>avg_benchmarks`` (how many
+        same with the prefix ``<recognizer>_`` for the others, ``<prefix>avg_benchmarks`` (how many
         of the five the average is over), ``recovery``, and the numbers of ``others``. What was not
         measured is absent.
 
@@ -139,8 +138,9 @@ def flat_metrics(
     """
     metrics: dict[str, float | int] = {}
     averages: dict[str, float] = {}
-    for recognizer, prefix in PREFIXES.items():
-        results = evaluation.get(recognizer, {})
+    for recognizer in in_order(evaluation):
+        prefix = "" if recognizer == "generated" else f"{recognizer}_"
+        results = evaluation[recognizer]
         accuracies = {b: results[b]["accuracy"] for b in ordered([*results])}
         metrics |= {prefix + b: round(a, digits) for b, a in accuracies.items()}
         mean, count = average(accuracies)
@@ -258,10 +258,9 @@ def table(
     columns = [*printed.columns]
     lead = 3 if number == 1 else 1
     ours, notes = [], []
-    for recognizer, head in rows.items():
-        results = evaluation.get(recognizer)
-        if not results:
-            continue
+    for recognizer in in_order(evaluation):
+        head = rows.get(recognizer, [recognizer, "", ""])
+        results = evaluation[recognizer]
         values = {b: r["accuracy"] for b, r in results.items()}
         mean, count = average(values)
         if number == 1 and count == len(STANDARD):

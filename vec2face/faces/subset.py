@@ -65,6 +65,22 @@ def choose(
     return np.sort(np.concatenate(rows))
 
 
+def whole_people(labels: np.ndarray, images: int, *, seed: int) -> np.ndarray:
+    """Choose people at random, with all their rows, until there are so many rows; the last is cut.
+
+    Args:
+        labels: (N,) the identity of every row; any integers.
+        images: how many rows; all of them if there are fewer.
+        seed: the experiment's seed.
+
+    Returns:
+        The chosen rows, rising, int64, min(images, N) of them.
+    """
+    people, person = np.unique(labels, return_inverse=True)
+    turn = stream(seed, "subset identities").permutation(len(people))
+    return np.sort(np.argsort(turn[person], kind="stable")[:images])
+
+
 def copy_rows(
     source: Source, rows: np.ndarray, path: Path | str, *, seed: int, made_by: str
 ) -> None:

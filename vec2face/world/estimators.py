@@ -46,7 +46,7 @@ def recognizer_configs(epochs: int) -> dict[str, tuple[int, RecognizerConfig]]:
     return {
         "identity": (0, config((16, 48, 96, 128), 1, embedding=512, margin=0.25)),
         "second": (1, config((16, 32, 64, 96), 2 / 3, embedding=256, margin=0.2)),
-        "quality": (2, config((16, 32, 48, 64), 1 / 2, embedding=256, head="magface", margin=0.2)),
+        "quality": (2, config((16, 32, 48, 48), 1 / 2, embedding=192, head="magface", margin=0.2)),
     }
 
 
@@ -87,13 +87,16 @@ def equalise(
     turn *= features.std() / turned.std()
 
     norm, fc = recognizer.features, recognizer.fc
+    assert isinstance(norm, nn.BatchNorm1d)
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
     scale = (norm.weight / (norm.running_var + norm.eps).sqrt()).double()
     shift = norm.bias - norm.running_mean * scale - torch.from_numpy(features.mean(0))
     matrix = torch.from_numpy(turn)
     with torch.no_grad():
         fc.bias.copy_(matrix @ (scale * fc.bias + shift))
         fc.weight.copy_(matrix @ (scale[:, None] * fc.weight))
-    recognizer.features = nn.Identity()
+    recognizer.add_module("features", nn.Identity())
 
 
 class PoseEstimator(nn.Module):

@@ -1,0 +1,48 @@
+import shutil
+from pathlib import Path
+
+import pytest
+
+from vec2face import preflight
+from vec2face.cost import StageCost
+from vec2face.params import Params
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """A folder with the pipeline's definition and nothing else."""
+    for name in ("dvc.yaml", "params.yaml", "data/world/dvc.yaml"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(name, tmp_path / name)
+    from dvc.repo import Repo  # noqa: PLC0415 - slow
+
+    Repo.init(tmp_path, no_scm=True)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_each_input_is_called_by_its_state(project):
+    p = Params.load()
+    paths = p.paths.model_copy(
+        update={"faces": "nowhere.rec", "benchmarks": "broken.bin", "second_recognizer": "x.onnx"}
+    )
+    Path("broken.bin").write_bytes(b"nothing of the kind")
+    Path("x.onnx").write_bytes(b"nor this")
+    found = {f.key: f for f in preflight.inspect(p.model_copy(update={"paths": paths}))}
+    assert found["paths.faces"].state == "missing"
+    assert found["paths.pca_faces"].state == "made by the pipeline"
+    assert found["paths.benchmarks"].state == "unreadable"
+    assert "broken.bin" in found["paths.benchmarks"].content
+    assert found["paths.second_recognizer"].state == "unreadable"
+    assert [f.key for f in found.values() if not f.bad] == ["paths.pca_faces", "paths.recognizer"]
+
+
+def test_the_default_rendered_world_is_expected_before_it_exists(project):
+    costs = {c.stage: c for c in preflight.expect(Params.load())}
+    assert 0 < costs["pca"].flop < costs["generator"].flop
+
+
+def test_a_shortage_names_what_is_short(monkeypatch):
+    monkeypatch.setattr(preflight, "machine", lambda: {"disk": 1e9, "memory": 1e9, "device": 0})
+    short = preflight.shortages([StageCost("a", 0, 6e8, 9e8, 1e12), StageCost("b", 0, 6e8)])
+    assert short == ["disk: about 1.2 GB needed, 1.0 GB there"]

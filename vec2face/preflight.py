@@ -1,0 +1,137 @@
+"""Before anything runs: are all inputs there and readable, and what will it take?
+
+python -m vec2face check --tflops 40
+"""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from dvc.repo import Repo
+
+from vec2face.cost import StageCost, pipeline_cost
+from vec2face.faces.benchmarks import find_benchmarks, load_benchmark
+from vec2face.faces.source import open_source
+from vec2face.files import InputError
+from vec2face.models.features import open_recognizer
+from vec2face.params import Params
+from vec2face.training.losses import load_lpips
+
+State = Literal["ready", "made by the pipeline", "missing", "unreadable"]
+MS1MV2_IMAGES, BENCHMARK_IMAGES = 5_822_653, 12_000  # taken for files that are not there yet
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What is known of one input: its key in the parameters, path, state and content."""
+
+    key: str
+    path: str
+    state: State
+    content: str
+
+    @property
+    def bad(self) -> bool:
+        """Whether the pipeline cannot run with it."""
+        return self.state in ("missing", "unreadable")
+
+
+def inspect(p: Params) -> list[Finding]:
+    """Open every input that ``p`` names."""
+    made = _outputs()
+    findings = []
+    for key, path, look in _inputs(p):
+        state: State = "ready"
+        if not Path(path).exists():
+            state, content = "missing", "data/README.md says where to get it"
+            if any(Path(path) == out or out in Path(path).parents for out in made):
+                state, content = "made by the pipeline", ""
+        else:
+            try:
+                content = look(path)
+            except InputError as error:
+                state, content = "unreadable", str(error)
+        findings.append(Finding(key, path, state, content))
+    return findings
+
+
+def expect(p: Params) -> list[StageCost]:
+    """Estimate the run's cost, from the inputs that are there and the published sizes of others."""
+    try:
+        pca_images = len(open_source(p.paths.pca_faces, verify=False))
+    except InputError:
+        pca_images = MS1MV2_IMAGES
+        if p.world == "rendered":
+            store = p.rendered.stores["pca"]
+            pca_images = store.people * store.images
+    try:
+        benchmarks = len(find_benchmarks(p.paths.benchmarks)) * BENCHMARK_IMAGES
+    except InputError:
+        benchmarks = 5 * BENCHMARK_IMAGES
+    return pipeline_cost(p, pca_images=pca_images, benchmark_images=benchmarks)
+
+
+def machine() -> dict[str, float]:
+    """Return bytes free on this disk, of memory, and of the largest GPU (0 without one)."""
+    devices = range(torch.cuda.device_count())
+    sizes = [torch.cuda.get_device_properties(i).total_memory for i in devices]
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return {"disk": shutil.disk_usage(".").free, "memory": memory, "device": max(sizes, default=0)}
+
+
+def shortages(costs: list[StageCost]) -> list[str]:
+    """Say where this machine has less than a run of ``costs`` needs."""
+    have = machine()
+    need = {
+        "disk": sum(c.disk_bytes for c in costs),
+        "memory": max(c.memory_bytes for c in costs),
+        "device": max(c.device_bytes for c in costs),
+    }
+    return [
+        f"{name}: about {need[name] / 1e9:.1f} GB needed, {have[name] / 1e9:.1f} GB there"
+        for name in need
+        if have[name] and need[name] > have[name]
+    ]
+
+
+def _inputs(p: Params) -> Iterator[tuple[str, str, Callable[[str], str]]]:
+    """Yield (key, path, what describes its content) of every input file."""
+    yield "paths.faces", p.paths.faces, _faces
+    yield "paths.pca_faces", p.paths.pca_faces, _faces
+    yield "paths.benchmarks", p.paths.benchmarks, _benchmarks
+    yield "paths.recognizer", p.paths.recognizer, _recognizer
+    yield "paths.second_recognizer", p.paths.second_recognizer, _recognizer
+    if p.training.losses.lpips:
+        yield "training.lpips_weights", p.training.lpips_weights, _lpips
+
+
+def _outputs() -> set[Path]:
+    """Return what the pipeline of this folder makes, relative to it."""
+    repo = Repo()
+    root = Path(repo.root_dir)
+    return {Path(out.fs_path).relative_to(root) for out in repo.index.outs if out.is_in_repo}
+
+
+def _faces(path: str) -> str:
+    source = open_source(path, verify=False)
+    return f"{len(source)} images of {len(np.unique(source.labels))} people"
+
+
+def _benchmarks(path: str) -> str:
+    found = find_benchmarks(path)
+    return ", ".join(f"{name} {len(load_benchmark(file).same)}" for name, file in found.items())
+
+
+def _recognizer(path: str) -> str:
+    recognizer = open_recognizer(path)
+    return f"{recognizer.input_size} pixels to {recognizer.dimension} numbers"
+
+
+def _lpips(path: str) -> str:
+    load_lpips(path)
+    return "VGG16"
