@@ -1,8 +1,10 @@
 """Ten-fold verification: histogram counting against comparing every pair with every threshold.
 
-    python benchmarks/verification.py [pairs]
+    python -m benchmarks.verification [pairs]
 
-Prints the ratio of the times in one run; the limit is 50 at 6 000 pairs. Both give the same bits.
+The peer is insightface's loop, without the rates it also counts at every threshold of the test
+fold, which nothing here needs: the ratio is a lower bound. Prints it and exits with 1 if it is
+below 50 at 6 000 pairs or if one bit of the two results differs.
 """
 
 import sys
@@ -16,7 +18,7 @@ LIMIT = 50
 
 
 def by_comparison(distances: np.ndarray, same: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Do what the protocol says, word by word: the peer."""
+    """Count every training pair at every threshold, fold by fold: the peer."""
     accuracies, thresholds = [], []
     for test in np.array_split(np.arange(len(distances)), 10):
         train = np.ones(len(distances), bool)
@@ -34,7 +36,8 @@ def main(pairs: int = 6000) -> float:
     same = rng.random(pairs) < 0.5
     distances = np.clip(rng.normal(np.where(same, 1.0, 1.6), 0.3), 0, 4)
     ours, theirs = ten_folds(distances, same), by_comparison(distances, same)
-    assert all(np.array_equal(a, b) for a, b in zip(ours, theirs, strict=True))
+    if not all(np.array_equal(a, b) for a, b in zip(ours, theirs, strict=True)):
+        sys.exit(f"verification of {pairs} pairs: the results differ")
     slow = min(timeit.repeat(lambda: by_comparison(distances, same), number=1, repeat=3))
     fast = min(timeit.repeat(lambda: ten_folds(distances, same), number=10, repeat=5)) / 10
     ratio = slow / fast

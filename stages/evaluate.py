@@ -73,7 +73,7 @@ def summary(result: Verification) -> dict[str, float]:
         "accuracy": result.accuracy,
         "std": result.std,
         "threshold": result.threshold,
-        "tar_at_far_0.01": tar_at_far(result.distances, result.same, 0.01),
+        "tar_at_far_0.01": float(tar_at_far(result.distances, result.same, 0.01)),
         "equal_error_rate": equal_error_rate(result.distances, result.same),
     }
 

@@ -43,6 +43,18 @@ def whole_folder(path: Path | str) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def inside(folder: Path, name: str) -> Path:
+    """Return ``folder / name``; names come from outside and must not lead out of the folder.
+
+    Raises:
+        InputError: if the name is absolute or leaves the folder through ``..``.
+    """
+    clean = Path(os.path.normpath(name))
+    if clean.is_absolute() or ".." in clean.parts:
+        raise InputError(f"{name}: leads out of {folder}; give paths below it")
+    return folder / clean
+
+
 def write_json(path: Path | str, content: Any) -> None:
     """Write ``content`` as JSON with sorted keys and a final newline, whole or not at all."""
     with whole_file(path) as temporary:

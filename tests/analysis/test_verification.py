@@ -22,10 +22,10 @@ from vec2face.faces.images import encode
 from vec2face.files import InputError
 
 
-def by_the_book(distances, same):
+def by_the_book(distances, same, splits=None):
     """The protocol pair by pair and threshold by threshold, on scikit-learn's folds."""
     accuracies, chosen = [], []
-    for train, test in KFold(n_splits=10, shuffle=False).split(distances):
+    for train, test in splits or KFold(n_splits=10, shuffle=False).split(distances):
         best, threshold = -1.0, None
         for t in np.arange(0, 4, 0.01):
             right = sum(
@@ -51,6 +51,30 @@ def test_folds_are_bit_equal_to_the_book(pairs, seed, on_thresholds):
         distances = rng.choice(np.arange(0, 4, 0.01)[::40], pairs)
     for ours, theirs in zip(ten_folds(distances, same), by_the_book(distances, same), strict=True):
         assert np.array_equal(ours, theirs)
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.lists(st.sampled_from([-3, 0, 7, 10]), min_size=8, max_size=40), st.integers(0, 999))
+def test_stated_folds_are_bit_equal_to_the_book(folds, seed):
+    folds = np.array([-3, 10, *folds])
+    rng = np.random.default_rng(seed)
+    same, distances = rng.random(len(folds)) < 0.5, rng.uniform(0, 4.2, len(folds))
+    splits = [(np.flatnonzero(folds != f), np.flatnonzero(folds == f)) for f in sorted({*folds})]
+    expected = by_the_book(distances, same, splits)
+    for ours, theirs in zip(ten_folds(distances, same, folds=folds), expected, strict=True):
+        assert np.array_equal(ours, theirs)
+    assert verify(distances, same, folds).accuracy == pytest.approx(expected[0].mean())
+
+
+def test_contiguous_folds_may_be_stated():
+    rng = np.random.default_rng(5)
+    same, distances = rng.random(100) < 0.5, rng.uniform(0, 4, 100)
+    stated = ten_folds(distances, same, folds=np.arange(100) // 10)
+    assert all(map(np.array_equal, stated, ten_folds(distances, same)))
+    with pytest.raises(ValueError, match="1 folds"):
+        ten_folds(distances, same, folds=np.zeros(100))
+    with pytest.raises(ValueError, match=r"\(99,\) folds"):
+        ten_folds(distances, same, folds=np.arange(99) // 10)
 
 
 def test_mean_and_std_are_over_the_folds():
@@ -90,6 +114,22 @@ def test_roc_is_scikit_learns(pairs, seed):
     assert np.allclose(thresholds, -expected[2])
 
 
+@settings(max_examples=50, deadline=None)
+@given(st.integers(2, 60), st.integers(0, 2**32 - 1))
+def test_tar_at_far_is_the_best_of_all_thresholds(pairs, seed):
+    rng = np.random.default_rng(seed)
+    same = np.append([True, False], rng.random(pairs) < 0.3)
+    distances = rng.integers(0, 20, pairs + 2) / 10  # with ties
+    rates = [0, 1e-6, 0.1, 0.25, 1 / 3, 0.5, 0.9, 1]
+    accepted = [distances <= t for t in (-1, *distances)]
+    false = np.array([a[~same].mean() for a in accepted])
+    true = np.array([a[same].mean() for a in accepted])
+    expected = [true[false <= rate].max() for rate in rates]
+    assert tar_at_far(distances, same, rates).tolist() == expected
+    false, true, _ = roc_curve(same, -distances, drop_intermediate=False)
+    assert np.allclose(expected, [true[false <= rate].max() for rate in rates])
+
+
 def test_rates_of_a_small_case():
     distances = np.array([0.1, 0.2, 0.4, 0.8, 0.3, 0.6, 0.7, 0.9])
     same = np.array([1, 1, 1, 1, 0, 0, 0, 0], bool)
@@ -107,10 +147,12 @@ def test_rates_of_a_small_case():
 def test_one_kind_of_pair_has_no_roc():
     with pytest.raises(ValueError, match="one person and of two"):
         roc(np.arange(3.0), np.ones(3, bool))
+    with pytest.raises(ValueError, match="one person and of two"):
+        tar_at_far(np.arange(3.0), np.zeros(3, bool), 0.1)
 
 
 def test_too_few_pairs():
-    with pytest.raises(ValueError, match="ten folds"):
+    with pytest.raises(ValueError, match="10 folds"):
         ten_folds(np.arange(9.0), np.ones(9, bool))
 
 
@@ -136,6 +178,15 @@ def test_evaluate_tells_equal_pictures_and_does_not_depend_on_blocks():
     both = evaluate_all({"a": flat, "b": lambda x: flat(x)[:, :1]}, benchmark)
     assert np.array_equal(both["a"].distances, result.distances)
     assert both["b"].accuracy < 1
+
+
+def test_evaluate_keeps_to_the_folds_of_the_benchmark():
+    images, folds = pictures().images, np.arange(24) % 3
+    same = np.random.default_rng(1).random(24) < 0.5  # what the pictures do not show
+    stated = evaluate(flat, Benchmark("toy", images, same, folds))
+    expected = verify(stated.distances, same, folds)
+    assert (stated.accuracy, stated.std) == (expected.accuracy, expected.std)
+    assert stated.std != evaluate(flat, Benchmark("toy", images, same)).std
 
 
 def test_evaluate_adds_the_mirror_image():

@@ -1,13 +1,8 @@
-import io
-import os
-import pickle
-import pickletools
-import struct
+import lzma
+from collections import Counter
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from vec2face.faces.benchmarks import find_benchmarks, load_benchmark, save_benchmark
 from vec2face.files import InputError
@@ -15,145 +10,212 @@ from vec2face.files import InputError
 IMAGES = [b"\xff\xd8 one", b"two\0", b"three \x80", b"\n"]
 
 
-def stored(tmp_path, content: bytes):
-    path = tmp_path / "pairs.bin"
-    path.write_bytes(content)
-    return path
+def put(root, **files):
+    """Write files: text lists by name, images (the name is the content) as a list of paths."""
+    for image in files.pop("images", []):
+        path = root / image
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(image.encode())
+    for name, text in files.items():
+        (root / name.replace("__", ".")).write_text(text)
+    return root
 
 
-def short_string(data: bytes) -> bytes:
-    return b"U" + bytes([len(data)]) + data
+@pytest.fixture
+def lfw(tmp_path):
+    images = [f"{name}/{name}_{i:04d}.jpg" for name in ("A_B", "C", "D-e") for i in (1, 2, 13)]
+    pairs = "2\t1\nA_B\t1\t13\nA_B\t2\tC\t1\nC\t2\t1\nD-e\t1\tA_B\t1\n"
+    return put(tmp_path / "LFW", images=images, pairs__txt=pairs)
 
 
-@settings(max_examples=30, deadline=None)
-@given(st.lists(st.tuples(st.binary(), st.binary(), st.booleans()), min_size=1, max_size=8))
-def test_what_is_saved_is_loaded(tmp_path_factory, pairs):
-    path = tmp_path_factory.mktemp("bench") / "a.bin"
-    images = [image for a, b, _ in pairs for image in (a, b)]
-    save_benchmark(path, images, [same for *_, same in pairs])
-    benchmark = load_benchmark(path)
-    assert benchmark.name == "a"
-    assert benchmark.images == images
-    assert benchmark.same.dtype == bool
-    assert benchmark.same.tolist() == [same for *_, same in pairs]
-    theirs = pickle.loads(path.read_bytes(), encoding="bytes")
-    assert (list(theirs[0]), list(theirs[1])) == (images, benchmark.same.tolist())
+def test_lfw(lfw):
+    for benchmark in (load_benchmark(lfw), load_benchmark(lfw / "pairs.txt")):
+        assert benchmark.name == "lfw"
+        assert [image.decode() for image in benchmark.images] == [
+            *("A_B/A_B_0001.jpg", "A_B/A_B_0013.jpg", "A_B/A_B_0002.jpg", "C/C_0001.jpg"),
+            *("C/C_0002.jpg", "C/C_0001.jpg", "D-e/D-e_0001.jpg", "A_B/A_B_0001.jpg"),
+        ]
+        assert benchmark.same.tolist() == [True, False, True, False]
+        assert benchmark.folds.tolist() == [0, 0, 1, 1]
 
 
-def test_equal_content_gives_equal_bytes(tmp_path):
-    one = b"x" * 300
-    save_benchmark(tmp_path / "a.bin", [one, one], [True])
-    save_benchmark(tmp_path / "b.bin", [one, bytes(bytearray(one))], np.array([True]))
-    assert (tmp_path / "a.bin").read_bytes() == (tmp_path / "b.bin").read_bytes()
-
-
-@pytest.mark.parametrize("protocol", range(6))
-@pytest.mark.parametrize("outer", [tuple, list])
-def test_all_protocols_and_element_types_are_read(tmp_path, protocol, outer):
-    arrays = [np.frombuffer(image, np.uint8) for image in IMAGES]
-    for images in (IMAGES, tuple(IMAGES), arrays, [IMAGES[0], *arrays[1:3], b"\n"]):
-        for same in ([True, False], [np.True_, np.False_], np.array([True, False]), [1, 0]):
-            content = pickle.dumps(outer((images, same)), protocol)
-            benchmark = load_benchmark(stored(tmp_path, content))
-            assert benchmark.images == IMAGES
-            assert benchmark.same.tolist() == [True, False]
-
-
-def test_python_2_pickles_are_read(tmp_path):
-    # Opcodes as cPickle of Python 2 writes ([b"\xff\xd8", "b"], [True]) with protocol 2.
-    strings = b"".join(short_string(s) for s in (b"\xff\xd8", b"b"))
-    assert load_benchmark(stored(tmp_path, b"\x80\x02](" + strings + b"e](\x88e\x86.")).images == [
-        b"\xff\xd8",
-        b"b",
-    ]
-    # The same with protocol 0 (text), and I01 for True.
-    text = b"((lp1\nS'\\xff\\xd8'\np2\naS'b'\np3\na(lp4\nI01\natp5\n."
-    benchmark = load_benchmark(stored(tmp_path, text))
-    assert (benchmark.images, benchmark.same.tolist()) == ([b"\xff\xd8", b"b"], [True])
-
-
-def test_python_2_numpy_arrays_are_read(tmp_path):
-    # numpy.core.multiarray._reconstruct(numpy.ndarray, (0,), "b") and its state, Python 2 strings.
-    state = b"(K\x03U\x01|NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
-    dtype = b"cnumpy\ndtype\n(U\x02u1K\x00K\x01tR" + state
-    array = (
-        b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(K\x00tU\x01btR(K\x01(K\x03t"
-        + dtype
-        + b"\x89U\x03abctb"
-    )
-    dtype = b"cnumpy\ndtype\n(U\x02b1K\x00K\x01tR" + state
-    scalar = b"cnumpy.core.multiarray\nscalar\n(" + dtype + b"U\x01\x01tR"
-    content = b"\x80\x02](" + array + array + b"e](" + scalar + b"e\x86."
-    pickletools.dis(content, out=io.StringIO())  # well-formed
-    benchmark = load_benchmark(stored(tmp_path, content))
-    assert (benchmark.images, benchmark.same.tolist()) == ([b"abc", b"abc"], [True])
-
-
-class Attack:
-    def __init__(self, call, *given):
-        self.call, self.given = call, given
-
-    def __reduce__(self):
-        return self.call, self.given
-
-
-@pytest.mark.parametrize("protocol", range(6))
-def test_a_malicious_pickle_is_named_and_not_run(tmp_path, protocol):
-    trace = tmp_path / "ran"
-    for call, given_ in (
-        (os.mkdir, (str(trace),)),
-        (eval, (f"__import__('os').mkdir({str(trace)!r})",)),
-        (getattr, (b"", "join")),
-        (np.load, ("x.npy",)),
-    ):
-        content = pickle.dumps(([Attack(call, *given_), b""], [True]), protocol)
-        with pytest.raises(InputError, match=r"pairs\.bin.*was not run"):
-            load_benchmark(stored(tmp_path, content))
-        assert not trace.exists()
-
-
-def test_an_object_array_cannot_smuggle_a_pickle(tmp_path):
-    # numpy's own scalar() unpickles the bytes of an object dtype: ours knows no such dtype.
-    dtype = b"cnumpy\ndtype\n(U\x02O8K\x00K\x01tR"
-    scalar = (
-        b"cnumpy.core.multiarray\nscalar\n(" + dtype + short_string(b"cos\nabort\n(tR.") + b"tR"
-    )
-    with pytest.raises(InputError, match=r"O8.*neither images nor flags"):
-        load_benchmark(stored(tmp_path, b"\x80\x02](" + scalar + b"U\x00e](\x88e\x86."))
-
-
-def test_a_pickle_cannot_alter_what_it_is_given(tmp_path):
-    build = b"cnumpy.core.multiarray\nscalar\n}U\x05_nameU\x05bytessb"
-    for content in (build, build.replace(b"}", b"(N}").replace(b"sb", b"stb")):
-        with pytest.raises(InputError, match="tries to change"):
-            load_benchmark(stored(tmp_path, b"\x80\x02" + content + b"."))
-    array = b"cnumpy.core.multiarray\n_reconstruct\n(tR}U\x06valuesU\x01xsb."
-    with pytest.raises(InputError, match="not a benchmark"):
-        load_benchmark(stored(tmp_path, b"\x80\x02" + array))
+def test_images_may_lie_in_a_folder_beside_the_list(lfw):
+    (lfw / "lfw-deepfunneled").mkdir()
+    for person in ("A_B", "C", "D-e"):
+        (lfw / person).rename(lfw / "lfw-deepfunneled" / person)
+    assert load_benchmark(lfw).images[3] == b"C/C_0001.jpg"
 
 
 @pytest.mark.parametrize(
-    "content",
+    ("text", "message"),
     [
-        b"",
-        b"not a pickle",
-        struct.pack("<II", 0xCED7230A, 4),
-        pickle.dumps(7),
-        pickle.dumps([1, 2]),
-        pickle.dumps(({}, {})),
-        pickle.dumps((IMAGES, [True, False]))[:-9],
-        pickle.dumps((IMAGES, [True])),
-        pickle.dumps(([], [])),
-        pickle.dumps((IMAGES, [True, 2])),
-        pickle.dumps((IMAGES, [True, "yes"])),
-        pickle.dumps((["text", "text"], [True])),
-        pickle.dumps((np.zeros((2, 4, 4, 3), np.uint8), [True])),
-        pickle.dumps((np.zeros((2, 4)), [True])),
+        ("2\t1\nA_B\t1\t2\n", r"pairs\.txt, line 1: 1 pairs after '2\t1'"),
+        ("10\nA_B\t1\t2\n", "line 1.*number of sets"),
+        ("1 1\n\nA_B 1 2\nA_B one C 1\n", "line 4: 'A_B one C 1'"),
+        ("1 1\nA_B 1 2\nA_B 1\n", "line 3: 'A_B 1'"),
+        ("2 1\nC 1 2\nC 1 X 1\nC 1 7\nC 2 A_B 1\n", r"line 3: .*X_0001\.jpg is missing \(2 "),
+        ("2 1\nC 1 2\nC 1 D-e 1\nC 1 2\nC 1 ../C 1\n", r"line 5: \.\./C/.*leads out of"),
+        ("1 1\nC 1 2\nC 1 A_B 1\n", "one fold"),
+        ("", "no pair in it"),
+        ("0 5", "no pair in it"),
     ],
 )
-def test_what_is_no_benchmark_is_refused(tmp_path, content):
-    with pytest.raises(InputError, match=r"pairs\.bin"):
-        load_benchmark(stored(tmp_path, content))
+def test_what_is_wrong_in_pairs_txt_is_named(lfw, text, message):
+    (lfw / "pairs.txt").write_text(text)
+    with pytest.raises(InputError, match=message):
+        load_benchmark(lfw)
+
+
+def test_a_list_that_is_no_text_is_named(lfw):
+    (lfw / "pairs.txt").write_bytes(b"\xff\xd8\xff\xe0")
+    with pytest.raises(InputError, match=r"pairs\.txt: not a text"):
+        load_benchmark(lfw)
+
+
+def test_sllfw_compares_directories(tmp_path):
+    images = ["A/A_0001.jpg", "A/A_0002.jpg", "B/B_0001.jpg", "AA/A_0001.jpg"]
+    order = [images[i] for i in (0, 1, 2, 1, 3, 0)]
+    put(tmp_path / "data", images=images, pair_SLLFW__txt="\n".join(order) + "\n")
+    benchmark = load_benchmark(tmp_path / "data")
+    assert benchmark.name == "sllfw"
+    assert [image.decode() for image in benchmark.images] == order
+    assert benchmark.same.tolist() == [True, False, False]
+    assert benchmark.folds is None
+
+
+def test_calfw_flags_its_lines(tmp_path):
+    lines = "A_0001.jpg 3\nA_0002.jpg 3\nA_0002.jpg 0\nB_0001.jpg 0\n"
+    images = [f"images/{name}" for name in ("A_0001.jpg", "A_0002.jpg", "B_0001.jpg")]
+    put(tmp_path, images=images, pairs_CALFW__txt=lines)
+    benchmark = load_benchmark(tmp_path)
+    assert (benchmark.name, benchmark.same.tolist()) == ("calfw", [True, False])
+    assert benchmark.images[3] == b"images/B_0001.jpg"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("A/1.jpg\nA/1.jpg\nA/1.jpg\n", "line 3: a pair is two lines"),
+        ("A/1.jpg 1\nA/1.jpg 0\n", "lines 1 and 2: .* are no pair"),
+        ("A/1.jpg\nA/1.jpg\n\n1.jpg\n2.jpg\n", "lines 4 and 5: '1.jpg' and '2.jpg' are no pair"),
+        ("A/1.jpg\nA/2.jpg\n", r"lines 1 and 2: .*2\.jpg is missing \(1 "),
+        ("A/1.jpg\n/etc/passwd\n", "lines 1 and 2: /etc/passwd: leads out of"),
+    ],
+)
+def test_what_is_wrong_in_two_lines_is_named(tmp_path, text, message):
+    put(tmp_path, images=["A/1.jpg"], pair_X__txt=text)
+    with pytest.raises(InputError, match=message):
+        load_benchmark(tmp_path)
+
+
+def test_csv(tmp_path):
+    images = [f"{i}.png" for i in range(4)] + ["a, b.png"]
+    rows = ['0.png,"a, b.png",1', "1.png,2.png,False", "3.png,0.png,TRUE"]
+    put(tmp_path / "mine", images=images, pairs__csv="path1,path2,issame\n" + "\n".join(rows))
+    benchmark = load_benchmark(tmp_path / "mine")
+    assert (benchmark.name, benchmark.same.tolist()) == ("mine", [True, False, True])
+    assert b" ".join(benchmark.images) == b"0.png a, b.png 1.png 2.png 3.png 0.png"
+    assert benchmark.folds is None
+    rows = [
+        f"{row.split(',')[-1]},{fold},0.png,1.png"
+        for row, fold in zip(rows, (7, 2, 7), strict=True)
+    ]
+    put(tmp_path / "mine", pairs__csv="issame,fold,path1,path2\n" + "\n".join(rows))
+    assert load_benchmark(tmp_path / "mine").folds.tolist() == [7, 2, 7]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a,b,c\n", r"line 1: 'a,b,c'; expected path1,path2,issame"),
+        ("", "line 1: ''"),
+        ("path1,path2,issame\n0.png,0.png,2\n", "line 2"),
+        ("path1,path2,issame\n0.png,0.png,1\n0.png,1\n", "line 3"),
+        ("path1,path2,issame\n0.png,0.png,1,1\n", "line 2"),
+        ("path1,path2,issame,fold\n0.png,0.png,1,\n", "line 2"),
+        ("path1,path2,issame,fold\n0.png,0.png,1,1.5\n", "line 2"),
+        ("path1,path2,issame,fold\n0.png,0.png,1,1\n", "one fold"),
+        ("path1,path2,issame\n0.png,x/1.png,1\n", r"line 2: .*1\.png is missing"),
+        ("path1,path2,issame\n0.png,../pairs.csv,1\n", r"line 2: \.\./pairs\.csv: leads out"),
+    ],
+)
+def test_what_is_wrong_in_a_csv_is_named(tmp_path, text, message):
+    put(tmp_path, images=["0.png"], pairs__csv=text)
+    with pytest.raises(InputError, match=message):
+        load_benchmark(tmp_path / "pairs.csv")
+
+
+@pytest.fixture
+def cfp(tmp_path):
+    """Two people of two frontal and two profile images; two folds in the layout of CFP."""
+    people = ("001", "002")
+    shots = {"F": ("01", "02"), "P": ("11", "12")}
+    split = tmp_path / "cfp-dataset/Protocol/Split"
+    for kind, numbers in shots.items():
+        names = [f"../Data/Images/{person}/{n}.jpg" for person in people for n in numbers]
+        lines = "".join(f"{i} {name}\n" for i, name in enumerate(names, 1))
+        images = [name.removeprefix("../") for name in names]
+        put(split.parents[1], images=images)
+        split.parent.mkdir(exist_ok=True)
+        put(split.parent, **{f"Pair_list_{kind}__txt": lines})
+    for kind in ("FF", "FP"):
+        for fold, (same, diff) in {"10": ("1,2", "1,3"), "01": ("3,4", "4,1\n2,3")}.items():
+            (split / kind / fold).mkdir(parents=True)
+            put(split / kind / fold, same__txt=same + "\n", diff__txt=diff + "\n")
+    return split
+
+
+def test_cfp(cfp):
+    found = find_benchmarks(cfp.parents[1])
+    assert found == {"cfp_ff": cfp / "FF", "cfp_fp": cfp / "FP"}
+    assert find_benchmarks(cfp.parents[2]) == found  # as one of several folders
+    profile = load_benchmark(found["cfp_fp"])
+    assert profile.name == "cfp_fp"
+    assert profile.same.tolist() == [True, False, False, True, False]
+    assert profile.folds.tolist() == [1, 1, 1, 10, 10]
+    frontal, other = (
+        ("001/01", "001/02", "002/01", "002/02"),
+        ("001/11", "001/12", "002/11", "002/12"),
+    )
+    pairs = [(3, 4), (4, 1), (2, 3), (1, 2), (1, 3)]
+    for benchmark, second in ((profile, other), (load_benchmark(found["cfp_ff"]), frontal)):
+        names = [image.decode()[12:-4] for image in benchmark.images]
+        assert names == [name for i, j in pairs for name in (frontal[i - 1], second[j - 1])]
+    with pytest.raises(InputError, match="several benchmarks .cfp_ff, cfp_fp"):
+        load_benchmark(cfp.parents[1])
+
+
+def test_what_is_wrong_in_cfp_is_named(cfp):
+    (cfp / "FP/10/diff.txt").write_text("1,2\n1,9\n")
+    with pytest.raises(InputError, match=r"10/diff\.txt, line 2: '1,9'"):
+        load_benchmark(cfp / "FP")
+    (cfp / "FF/01/same.txt").unlink()
+    with pytest.raises(InputError, match=r"01/same\.txt: missing"):
+        load_benchmark(cfp / "FF")
+    (cfp.parent / "Pair_list_F.txt").write_text("1 ../../../secret.jpg\n")
+    with pytest.raises(InputError, match=r"Pair_list_F\.txt, line 1: .*leads out"):
+        load_benchmark(cfp / "FP")
+    (cfp.parent / "Pair_list_P.txt").unlink()
+    (cfp.parent / "Pair_list_F.txt").write_text("1 ../Data/Images/001/01.jpg\n")
+    with pytest.raises(InputError, match=r"Pair_list_P\.txt: missing"):
+        load_benchmark(cfp / "FP")
+
+
+def test_a_folder_mixes_all_forms(cfp, lfw, tmp_path):
+    save_benchmark(tmp_path / "agedb_30.bin", IMAGES, [True, False])
+    (tmp_path / "calfw.xz").write_bytes(lzma.compress((tmp_path / "agedb_30.bin").read_bytes()))
+    put(lfw, pair_SLLFW__txt="C/C_0001.jpg\nC/C_0002.jpg\n", landmarks__csv="path,x1,y1\n")
+    put(tmp_path, notes__txt="nothing", images=["photos/1.jpg"])
+    found = find_benchmarks(tmp_path)
+    assert list(found) == ["agedb_30", "calfw", "cfp_ff", "cfp_fp", "lfw", "sllfw"]
+    for name, path in found.items():
+        benchmark = load_benchmark(path)
+        assert benchmark.name == name
+        assert find_benchmarks(path) == {name: path}
+        assert Counter(map(type, benchmark.images)) == {bytes: 2 * len(benchmark.same)}
+    save_benchmark(tmp_path / "lfw.bin", IMAGES, [True, False])
+    with pytest.raises(InputError, match=r"also named lfw"):
+        find_benchmarks(tmp_path)
 
 
 def test_sizes_must_fit_before_saving(tmp_path):
@@ -163,11 +225,17 @@ def test_sizes_must_fit_before_saving(tmp_path):
 
 def test_benchmarks_are_found_by_name(tmp_path):
     for name in ("lfw", "agedb_30"):
-        save_benchmark(tmp_path / f"{name}.bin", IMAGES, [True, False])
+        save_benchmark(tmp_path / f"{name}.bin", IMAGES, np.array([True, False]))
     assert list(find_benchmarks(tmp_path)) == ["agedb_30", "lfw"]
     assert find_benchmarks(tmp_path / "lfw.bin") == {"lfw": tmp_path / "lfw.bin"}
+    (tmp_path / "other.zip").touch()
+    (tmp_path / "empty").mkdir()
     for missing in (tmp_path / "x.bin", tmp_path / "nothing"):
         with pytest.raises(InputError, match="no benchmark"):
             find_benchmarks(missing)
         with pytest.raises(InputError, match="no such benchmark"):
             load_benchmark(missing)
+    with pytest.raises(InputError, match=r"other\.zip: not a benchmark"):
+        load_benchmark(tmp_path / "other.zip")
+    with pytest.raises(InputError, match="no benchmark"):
+        load_benchmark(tmp_path / "empty")

@@ -1,21 +1,20 @@
-"""Verification benchmarks in insightface's ``.bin`` layout.
+"""Verification benchmarks: ``.bin``, ``.xz``, and folders of images with a list of pairs."""
 
-A ``.bin`` is a pickle of ``(images, same)``: 2P encoded images, pair p being images 2p and 2p + 1,
-and P flags. The published files were written by Python 2 and 3, with bytes, uint8 arrays, bools and
-numpy's bools. A pickle is a program; here only the handful of constructors that such files need are
-known, and each is a stand-in of our own, so that no foreign code runs, not even numpy's.
-"""
-
-import io
 import pickle
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn, Self
 
 import numpy as np
 
+from vec2face.faces.pairs import is_pair_list, read_pairs
+from vec2face.faces.pickles import read_pickle
 from vec2face.files import InputError, whole_file
+
+_FORMS = (
+    "a .bin, a .xz, images with pairs*.txt or a .csv of path1,path2,issame, or CFP's Protocol/Split"
+)
 
 
 @dataclass(frozen=True)
@@ -23,39 +22,46 @@ class Benchmark:
     """A verification benchmark of P pairs.
 
     Attributes:
-        name: the file's name without its ending.
+        name: what the metrics call it.
         images: 2P encoded images; pair p is images 2p and 2p + 1.
-        same: (P,) bool, whether a pair shows one person. Folds are ten contiguous runs of pairs.
+        same: (P,) bool, whether a pair shows one person.
+        folds: (P,) int, the fold of each pair; None for ten contiguous runs of pairs.
     """
 
     name: str
     images: list[bytes]
     same: np.ndarray
+    folds: np.ndarray | None = None
 
 
 def load_benchmark(path: Path | str) -> Benchmark:
-    """Read a ``.bin``.
+    """Read a benchmark: a file, a list of pairs, or a folder that holds exactly one of them.
 
     Raises:
-        InputError: if the file is missing, is no such pickle, holds anything but images and flags,
-            or their numbers do not fit.
+        InputError: if there is none or more than one, or what is there is damaged or incomplete;
+            the message names file and line.
     """
     path = Path(path)
-    if not path.is_file():
-        raise InputError(f"{path}: no such benchmark; set paths.benchmarks to a .bin or its folder")
-    try:
-        content = _Unpickler(io.BytesIO(path.read_bytes()), encoding="bytes").load()
-        images, same = content
-        images, same = [_image(i) for i in _items(images)], [_flag(s) for s in _items(same)]
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from error
-    except Exception as error:  # unpickling rubbish can raise anything
-        remedy = "expected a pickle of (2P encoded images, P flags); download or make it again"
-        raise InputError(f"{path}: not a benchmark ({error}): {remedy}") from error
-    if not same or len(images) != 2 * len(same):
-        message = f"{path}: {len(images)} images for {len(same)} pairs; expected two a pair"
-        raise InputError(message)
-    return Benchmark(path.stem, images, np.array(same, bool))
+    if not path.exists():
+        raise InputError(f"{path}: no such benchmark; set paths.benchmarks to {_FORMS}")
+    if path.is_dir() and not is_pair_list(path):
+        found = find_benchmarks(path)
+        if len(found) > 1:
+            raise InputError(f"{path}: several benchmarks ({', '.join(found)}); name one of them")
+        (path,) = found.values()
+    if path.suffix in (".bin", ".xz"):
+        return Benchmark(_name(path), *read_pickle(path))
+    if path.is_file() and path.suffix not in (".txt", ".csv"):
+        raise InputError(f"{path}: not a benchmark; expected {_FORMS}")
+    pairs = read_pairs(path)
+    files = [file for pair in pairs for file in (pair.first, pair.second)]
+    content = {file: file.read_bytes() for file in set(files)}
+    return Benchmark(
+        _name(path),
+        [content[file] for file in files],
+        np.array([pair.same for pair in pairs], bool),
+        None if pairs[0].fold is None else np.array([pair.fold for pair in pairs]),
+    )
 
 
 def save_benchmark(path: Path | str, images: Sequence[bytes], same: Sequence[bool]) -> None:
@@ -70,136 +76,45 @@ def save_benchmark(path: Path | str, images: Sequence[bytes], same: Sequence[boo
 
 
 def find_benchmarks(path: Path | str) -> dict[str, Path]:
-    """Return the ``.bin`` files of a folder (or the one file given) by name, sorted.
+    """Return the benchmarks in a folder and in the folders it holds, by name, sorted.
+
+    A file, a list or CFP's folder is its own only one. Files are named by their stem; a list
+    ``pairs.txt`` or ``pairs.csv`` by its folder, ``pair_SLLFW.txt`` is ``sllfw``; CFP is ``cfp_ff``
+    and ``cfp_fp``.
 
     Raises:
-        InputError: if there are none.
+        InputError: if there are none, or two of one name.
     """
     path = Path(path)
-    found = sorted(path.glob("*.bin")) if path.is_dir() else [path] if path.is_file() else []
+    found: dict[str, Path] = {}
+    for file in _candidates(path):
+        name = _name(file)
+        if name in found:
+            message = f"{file}: {found[name]} is also named {name}; rename or remove one of them"
+            raise InputError(message)
+        found[name] = file
     if not found:
-        raise InputError(
-            f"{path}: no benchmark .bin there; set paths.benchmarks to one or a folder"
-        )
-    return {file.stem: file for file in found}
+        raise InputError(f"{path}: no benchmark there; set paths.benchmarks to {_FORMS}")
+    return dict(sorted(found.items()))
 
 
-class _StandIn:
-    """What a pickle may hold instead of a foreign object; it cannot be given other state."""
-
-    __slots__ = ()
-
-    def __setstate__(self, state: Any) -> NoReturn:
-        raise pickle.UnpicklingError("the file tries to change something other than an array")
-
-
-class _DType(_StandIn):
-    __slots__ = ("dtype",)
-
-    def __init__(self, name: Any):
-        name = name.decode("ascii") if isinstance(name, bytes) else name
-        if not isinstance(name, str) or name not in {"u1", "|u1", "b1", "|b1", "i8", "<i8"}:
-            raise pickle.UnpicklingError(f"an array of {name!r} is neither images nor flags")
-        self.dtype = np.dtype(name)
-
-    def __setstate__(self, state: Any) -> None:  # type: ignore[override]
-        if not isinstance(state, tuple) or len(state) < 2 or state[1] not in _NATIVE:
-            raise pickle.UnpicklingError("an array of unusual byte order")
+def _candidates(path: Path) -> Iterator[Path]:
+    if path.is_file() or is_pair_list(path):
+        yield path
+    elif path.is_dir():
+        below = sorted(path.iterdir())
+        for folder in (path, *(f for f in below if f.is_dir())):
+            for file in sorted(folder.iterdir()):
+                if file.is_file() and (file.suffix in (".bin", ".xz") or is_pair_list(file)):
+                    yield file
+            splits = (folder / "Protocol/Split" / kind for kind in ("FF", "FP"))
+            yield from (split for split in splits if is_pair_list(split))
 
 
-_NATIVE = ("|", "<", b"|", b"<")
-
-
-class _Array(_StandIn):
-    __slots__ = ("values",)
-
-    def __init__(self) -> None:
-        self.values: np.ndarray = np.empty(0, np.uint8)
-
-    def __setstate__(self, state: Any) -> None:  # type: ignore[override]
-        _, shape, dtype, by_column, raw = state
-        self.fill(raw, dtype, shape, "F" if by_column else "C")
-
-    def fill(self, raw: Any, dtype: Any, shape: Any, order: Any) -> Self:
-        if isinstance(shape, int):
-            shape = (shape,)
-        if not isinstance(dtype, _DType) or not isinstance(raw, bytes | bytearray):
-            raise pickle.UnpicklingError("an array of something other than numbers")
-        self.values = np.frombuffer(raw, dtype.dtype).reshape(shape, order=order)
-        return self
-
-
-class _Call(_StandIn):
-    """A constructor by name; calling it makes one of the stand-ins above or a plain value."""
-
-    __slots__ = ("_name",)
-
-    def __init__(self, name: str):
-        self._name = name
-
-    def __call__(self, *given: Any) -> Any:
-        if self._name == "dtype":
-            return _DType(given[0])
-        if self._name == "_reconstruct":
-            return _Array()
-        if self._name == "_frombuffer":
-            return _Array().fill(given[0], given[1], given[2], given[3])
-        if self._name == "scalar":
-            return _Array().fill(given[1], given[0], (), "C").values.item()
-        if self._name == "encode" and given[1] in ("latin1", b"latin1"):
-            text = given[0]
-            return text if isinstance(text, bytes) else text.encode("latin1")
-        if self._name == "bytes" and not given:
-            return b""
-        raise pickle.UnpicklingError(f"{self._name} is not used in this way")
-
-
-_ALLOWED = {
-    ("numpy", "dtype"),
-    ("numpy", "ndarray"),
-    ("_codecs", "encode"),
-    ("builtins", "bytes"),
-    ("__builtin__", "bytes"),
-    *(
-        (f"numpy.{core}.multiarray", f)
-        for core in ("core", "_core")
-        for f in ("_reconstruct", "scalar")
-    ),
-    *((f"numpy.{core}.numeric", "_frombuffer") for core in ("core", "_core")),
-}
-
-
-class _Unpickler(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in _ALLOWED:
-            raise InputError(
-                f"the file asks to run {module}.{name}, which no benchmark needs: it may be "
-                "malicious and was not run; get it from a source you trust"
-            )
-        return _Call(name)
-
-
-def _items(value: Any) -> list[Any]:
-    if isinstance(value, list | tuple):
-        return list(value)
-    if isinstance(value, _Array):
-        return list(value.values)
-    raise InputError("not a benchmark: expected a list of images and a list of flags")
-
-
-def _image(value: Any) -> bytes:
-    if isinstance(value, _Array):
-        value = value.values
-    if isinstance(value, np.ndarray) and value.dtype == np.uint8 and value.ndim == 1:
-        return value.tobytes()
-    if isinstance(value, bytes | bytearray):
-        return bytes(value)
-    raise InputError(f"an image is encoded bytes, not {type(value).__name__}; expected JPEG or PNG")
-
-
-def _flag(value: Any) -> bool:
-    if isinstance(value, _Array):
-        value = value.values.item()
-    if isinstance(value, bool | np.bool_ | int | np.integer) and int(value) in (0, 1):
-        return bool(value)
-    raise InputError(f"a pair's flag is true or false, not {type(value).__name__}")
+def _name(path: Path) -> str:
+    if is_pair_list(path) and path.is_dir():
+        return f"cfp_{path.name.lower()}"
+    if path.suffix == ".txt" or path.stem == "pairs":
+        name = re.sub("^pairs?_?", "", path.stem, flags=re.IGNORECASE)
+        return name.lower() or path.absolute().parent.name.lower()
+    return path.stem

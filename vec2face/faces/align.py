@@ -1,0 +1,159 @@
+"""Alignment: photographs turned, scaled and cropped so that five points lie where ArcFace has them.
+
+The points are the eyes, the tip of the nose and the corners of the mouth, left before right as the
+picture shows them, in pixels from the centre of the top left one.
+"""
+
+import csv
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+from vec2face.faces.images import decode
+from vec2face.files import InputError, inside, whole_folder
+
+TEMPLATE = np.array(
+    [
+        (38.2946, 51.6963),
+        (73.5318, 51.5014),
+        (56.0252, 71.7366),
+        (41.5493, 92.3655),
+        (70.7299, 92.2041),
+    ]
+)
+"""(5, 2) points of a face in a crop of 112 x 112 pixels."""
+
+Landmarks = Callable[[np.ndarray], np.ndarray | None]
+"""From a picture uint8 (H, W, 3), RGB, to the (5, 2) points of its main face, None without one."""
+
+_IMAGES = {".jpg", ".jpeg", ".png", ".bmp"}
+_HEADER = ["path", *(f"{axis}{i}" for i in range(1, 6) for axis in "xy")]
+
+
+def similarity(points: np.ndarray, size: int = 112) -> np.ndarray:
+    """Return the rotation, scale and shift that take ``points`` closest to the template.
+
+    Least squares over all similarities without reflection (Umeyama, PAMI 1991). In the plane these
+    are z -> a z + b of complex numbers, so that the closed form is a linear regression.
+
+    Args:
+        points: (5, 2) x and y.
+        size: side of the crop in pixels; the template is scaled to it.
+
+    Returns:
+        (2, 3) float64, from the picture's to the crop's coordinates.
+
+    Raises:
+        InputError: if the points are not finite, or all the same.
+    """
+    points = np.asarray(points, np.float64)
+    if points.shape != TEMPLATE.shape or not np.isfinite(points).all():
+        raise InputError(f"landmarks {points.tolist()}; expected five of x and y")
+    source, target = points @ (1, 1j), TEMPLATE @ (1, 1j) * (size / 112)
+    centred = source - source.mean()
+    spread = np.vdot(centred, centred).real
+    if spread < 1e-9:
+        raise InputError(f"all five landmarks lie at {points[0].tolist()}")
+    a = np.vdot(centred, target) / spread
+    b = target.mean() - a * source.mean()
+    return np.array([(a.real, -a.imag, b.real), (a.imag, a.real, b.imag)])
+
+
+def align(image: np.ndarray, points: np.ndarray, size: int = 112) -> np.ndarray:
+    """Return the (size, size, 3) crop of a picture (H, W, 3) with five points (5, 2).
+
+    Bilinear, black outside of the picture, as insightface crops.
+    """
+    return cv2.warpAffine(image, similarity(points, size), (size, size), borderValue=0.0)
+
+
+def align_folder(
+    source: Path | str, target: Path | str, landmarks: Path | str | Landmarks, *, size: int = 112
+) -> list[str]:
+    """Align the pictures of a folder into another, under their names.
+
+    Pixels are taken as they are stored: an orientation in EXIF is ignored. Text files and CSVs come
+    along, so that a benchmark keeps its list of pairs.
+
+    Args:
+        source: the folder, with folders in it or without.
+        target: a new folder, written whole or not at all.
+        landmarks: a CSV with the header ``path,x1,y1,...,x5,y5`` and paths relative to ``source``,
+            or a detector such as ``FaceDetector(path).landmarks``.
+        size: side of the crops in pixels.
+
+    Returns:
+        The pictures left out because they have no row or no face, sorted.
+
+    Raises:
+        InputError: if the CSV or a picture is broken, a row has no picture, there is nothing to
+            align, or the target exists or lies in the source.
+    """
+    source, target = Path(source), Path(target)
+    if target.exists() or target.resolve().is_relative_to(source.resolve()):
+        raise InputError(f"{target}: exists or lies in {source}; choose a new place")
+    files = sorted(file for file in source.rglob("*") if file.is_file())
+    pictures = [file for file in files if file.suffix.lower() in _IMAGES]
+    if not pictures:
+        raise InputError(f"{source}: no pictures there; expected {', '.join(sorted(_IMAGES))}")
+    points = None if callable(landmarks) else _read_landmarks(Path(landmarks), source)
+    left_out = []
+    with whole_folder(target) as temporary:
+        for file in tqdm(pictures, unit="picture", disable=None):
+            name = str(file.relative_to(source))
+            picture = decode(file.read_bytes(), str(file))
+            found = landmarks(picture) if callable(landmarks) else (points or {}).get(file)
+            if found is None:
+                left_out.append(name)
+                continue
+            try:
+                crop = align(picture, found, size)
+            except InputError as error:
+                raise InputError(f"{file}: {error}; correct or remove its landmarks") from None
+            _write(temporary / name, crop)
+        if len(left_out) == len(pictures):
+            raise InputError(f"{source}: no picture has landmarks; do the CSV's paths start there?")
+        for file in files:
+            if file.suffix.lower() in (".txt", ".csv"):
+                copy = temporary / file.relative_to(source)
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(file, copy)
+    return left_out
+
+
+def _write(path: Path, crop: np.ndarray) -> None:
+    """Write in the format of the name; JPEG as ``images.encode`` does."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    bgr = cv2.cvtColor(crop, cv2.COLOR_RGB2BGR)
+    path.write_bytes(cv2.imencode(path.suffix, bgr, [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes())
+
+
+def _read_landmarks(path: Path, source: Path) -> dict[Path, np.ndarray]:
+    points = {}
+    for line, row in _rows(path):
+        where = f"{path}, line {line}"
+        try:
+            file = inside(source, row[0])
+            points[file] = np.array([float(value) for value in row[1:]]).reshape(5, 2)
+        except InputError as error:
+            raise InputError(f"{where}: {error}") from None
+        except ValueError as error:
+            raise InputError(f"{where}: {error}; expected a path and ten numbers") from None
+        if not file.is_file():
+            raise InputError(f"{where}: {file} is missing; put it there or remove the line")
+    return points
+
+
+def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read ({error}); expected a CSV of landmarks") from None
+    rows = csv.reader(text.splitlines())
+    if next(rows, []) != _HEADER:
+        raise InputError(f"{path}, line 1: expected the header {','.join(_HEADER)}")
+    yield from ((rows.line_num, row) for row in rows if row)

@@ -1,0 +1,214 @@
+"""Lists of pairs beside folders of images, as the field publishes its benchmarks.
+
+- ``pairs.txt`` of LFW: ``sets<TAB>pairs``, then for every set so many lines ``name i j`` (one
+  person) and as many ``name i other j`` (two); images are ``name/name_0001.jpg``. A set is a fold.
+- SLLFW: two lines a pair, a path each; one person if both lie in the same directory. CALFW and
+  CPLFW: the same with a flag after the path, 0 for two people.
+- CFP: ``Protocol/Split/{FF,FP}/NN/{same,diff}.txt`` with lines ``i,j``, which count from 1 in
+  ``Protocol/Pair_list_F.txt`` and, for FP, its ``_P`` (lines ``i path``, relative to Protocol).
+- CSV with a header: ``path1,path2,issame`` and, if folds are not to be ten runs, ``fold``.
+
+Paths are relative to the list's folder or to the one folder in it that has the images.
+"""
+
+import csv
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from vec2face.files import InputError, inside
+
+
+class Pair(NamedTuple):
+    """Two image files, whether they show one person, the fold if the list says it, and the line."""
+
+    first: Path
+    second: Path
+    same: bool
+    fold: int | None
+    where: str
+
+
+_Line = tuple[int, str]
+_Row = tuple[str, str, bool, int | None, str]  # paths, same, fold, where in the file
+
+
+def is_pair_list(path: Path) -> bool:
+    """Return whether a path is by its name (a CSV: by its header) a list that this module reads."""
+    if path.is_dir():
+        return (
+            path.name in ("FF", "FP")
+            and path.parent.name == "Split"
+            and (path.parents[1] / "Pair_list_F.txt").is_file()
+        )
+    if path.suffix == ".txt":
+        return path.stem.lower().startswith("pair") and not path.stem.startswith("Pair_list_")
+    if path.suffix == ".csv" and path.is_file():
+        with path.open(encoding="utf-8-sig", errors="replace") as file:
+            return set(_fields(file.readline(1 << 16).strip())) >= _CSV
+    return False
+
+
+def read_pairs(path: Path) -> list[Pair]:
+    """Read a list of pairs: a ``.txt``, a ``.csv``, or CFP's ``Protocol/Split/FP`` or ``FF``.
+
+    Raises:
+        InputError: naming the line that is no pair, or the images that are missing.
+    """
+    if path.is_dir():
+        pairs = list(_cfp(path))
+    else:
+        lines = _lines(path)
+        pairs = _with_files(path, list(_form(path, lines)(path, lines)))
+    if not pairs:
+        raise InputError(f"{path}: no pair in it; download it again")
+    folds = {pair.fold for pair in pairs}
+    if folds != {None} and len(folds) < 2:
+        raise InputError(f"{path}: all pairs are in one fold; expected ten, or no fold at all")
+    missing: dict[Path, str] = {}
+    for pair in pairs:
+        for file in (pair.first, pair.second):
+            if not file.is_file():
+                missing.setdefault(file, pair.where)
+    if missing:
+        file, where = next(iter(missing.items()))
+        raise InputError(f"{where}: {file} is missing ({len(missing)} images are); put them there")
+    return pairs
+
+
+def _lines(path: Path) -> list[_Line]:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not a text ({error}); expected a list of pairs") from None
+    return [(n, line) for n, line in enumerate(text.splitlines(), 1) if line.strip()]
+
+
+def _form(path: Path, lines: list[_Line]) -> Callable[[Path, list[_Line]], Iterator[_Row]]:
+    if path.suffix == ".csv":
+        return _csv
+    return _lfw if lines and re.fullmatch(r"[\d\s]+", lines[0][1]) else _two_lines
+
+
+def _lfw(path: Path, lines: list[_Line]) -> Iterator[_Row]:
+    header = lines[0][1].split()
+    if len(header) != 2 or len(lines) - 1 != 2 * int(header[0]) * int(header[1]):
+        raise InputError(
+            f"{path}, line 1: {len(lines) - 1} pairs after '{lines[0][1].strip()}'; expected a"
+            " number of sets, and of pairs of each kind in a set"
+        )
+    for n, (line, text) in enumerate(lines[1:]):
+        fold = n // (2 * int(header[1]))
+        match text.split():
+            case [name, i, j] if i.isdecimal() and j.isdecimal():
+                yield _lfw_file(name, i), _lfw_file(name, j), True, fold, f"line {line}"
+            case [name, i, other, j] if i.isdecimal() and j.isdecimal():
+                yield _lfw_file(name, i), _lfw_file(other, j), False, fold, f"line {line}"
+            case _:
+                form = "'name i j' or 'name i other j'"
+                raise InputError(f"{path}, line {line}: '{text.strip()}'; expected {form}")
+
+
+def _lfw_file(name: str, i: str) -> str:
+    return f"{name}/{name}_{int(i):04d}.jpg"
+
+
+def _two_lines(path: Path, lines: list[_Line]) -> Iterator[_Row]:
+    if len(lines) % 2:
+        raise InputError(f"{path}, line {lines[-1][0]}: a pair is two lines, and this one is alone")
+    for (line, first), (other, second) in zip(lines[::2], lines[1::2], strict=True):
+        where = f"lines {line} and {other}"
+        match first.split(), second.split():
+            case [[a], [b]] if "/" in a and "/" in b:
+                yield a, b, Path(a).parent == Path(b).parent, None, where
+            case [[a, flag], [b, again]] if flag == again and flag.isdecimal():
+                yield a, b, flag != "0", None, where
+            case _:
+                raise InputError(
+                    f"{path}, {where}: '{first.strip()}' and '{second.strip()}' are no pair;"
+                    " expected person/image, or an image and a flag, on two lines"
+                )
+
+
+_CSV = {"path1", "path2", "issame"}
+_FLAGS = {"1": True, "true": True, "0": False, "false": False}
+
+
+def _csv(path: Path, lines: list[_Line]) -> Iterator[_Row]:
+    header = _fields(lines[0][1]) if lines else []
+    if not set(header) >= _CSV:
+        message = (
+            f"{path}, line 1: '{','.join(header)}'; expected path1,path2,issame and maybe fold"
+        )
+        raise InputError(message)
+    for line, text in lines[1:]:
+        values = _fields(text)
+        row = dict(zip(header, values, strict=False))
+        same, fold = _FLAGS.get(row.get("issame", "").lower()), row.get("fold", "")
+        whole = re.fullmatch(r"\d+" if "fold" in header else "", fold)
+        if len(values) != len(header) or same is None or not whole:
+            raise InputError(
+                f"{path}, line {line}: '{text}'; expected two paths, issame 0 or 1, and a whole"
+                " number if there is a column fold"
+            )
+        yield row["path1"], row["path2"], same, int(fold) if fold else None, f"line {line}"
+
+
+def _fields(text: str) -> list[str]:
+    return [field.strip() for field in next(csv.reader([text]), [])]
+
+
+def _with_files(path: Path, rows: list[_Row]) -> list[Pair]:
+    root = path.parent
+    if rows and not (root / rows[0][0]).is_file():
+        below = sorted(f for f in root.iterdir() if (f / rows[0][0]).is_file())
+        root = below[0] if below else root
+    pairs = []
+    for first, second, same, fold, place in rows:
+        where = f"{path}, {place}"
+        pairs.append(Pair(_file(root, first, where), _file(root, second, where), same, fold, where))
+    return pairs
+
+
+def _file(root: Path, name: str, where: str) -> Path:
+    try:
+        return inside(root, name)
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from None
+
+
+def _cfp(path: Path) -> Iterator[Pair]:
+    path = path.absolute()
+    frontal = _cfp_images(path.parents[1] / "Pair_list_F.txt")
+    other = frontal
+    if path.name == "FP":
+        other = _cfp_images(path.parents[1] / "Pair_list_P.txt")
+    folds = sorted(fold for fold in path.iterdir() if fold.is_dir() and fold.name.isdecimal())
+    for fold in folds:
+        for name, same in (("same.txt", True), ("diff.txt", False)):
+            for line, text in _cfp_lines(fold / name):
+                where = f"{fold / name}, line {line}"
+                found = re.fullmatch(r"\s*(\d+)\s*,\s*(\d+)\s*", text)
+                if not found or int(found[1]) not in frontal or int(found[2]) not in other:
+                    raise InputError(f"{where}: '{text}'; expected two numbers of the pair lists")
+                pair = frontal[int(found[1])], other[int(found[2])]
+                yield Pair(*pair, same, int(fold.name), where)
+
+
+def _cfp_images(path: Path) -> dict[int, Path]:
+    images = {}
+    for line, text in _cfp_lines(path):
+        where = f"{path}, line {line}"
+        match text.split():
+            case [number, name] if number.isdecimal():
+                images[int(number)] = _file(path.parents[1], f"{path.parent.name}/{name}", where)
+            case _:
+                raise InputError(f"{where}: '{text}'; expected a number and a path")
+    return images
+
+
+def _cfp_lines(path: Path) -> list[_Line]:
+    if not path.is_file():
+        raise InputError(f"{path}: missing; CFP's protocol needs it, unpack it again")
+    return _lines(path)
