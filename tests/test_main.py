@@ -4,14 +4,21 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 
 from tests.faces.readers import IMAGES, Rows, read_lmdb, read_rec
+from tests.models.test_released_generator import SMALL, released_weights
+from tests.models.test_released_recognizer import iresnet_weights
 from vec2face import preflight
 from vec2face.__main__ import main
 from vec2face.cost import StageCost
+from vec2face.faces.align import TEMPLATE
+from vec2face.faces.benchmarks import save_benchmark
 from vec2face.faces.convert import convert
+from vec2face.faces.images import decode, encode
 from vec2face.faces.source import open_source
 from vec2face.faces.store import FaceStoreWriter
+from vec2face.models.generator import Vec2Face
 
 
 @pytest.fixture
@@ -33,6 +40,39 @@ def test_convert_writes_what_the_name_says(store, capsys):
     assert [again.encoded(i) for i in range(12)] == IMAGES[:12]
     assert again.feature(2).tolist() == [10, 11, 12, 13, 14]
     assert "a.lmdb: 12 images of 4 people" in capsys.readouterr().out
+
+
+def test_a_released_recognizer_is_imported_and_evaluated(store, capsys):
+    weights = iresnet_weights()
+    torch.save({"state_dict": dict(weights)}, "theirs.pth")
+    assert main(["import-recognizer", "theirs.pth", "ours.safetensors", "--channels", "bgr"]) == 0
+    assert "'channels': 'bgr'" in capsys.readouterr().out
+    draw = np.random.default_rng(0)
+    images = [encode(draw.integers(0, 256, (32, 32, 3), np.uint8)) for _ in range(20)]
+    pairs = [image for image in images for _ in (0, 1)] + [*images[1:], images[0], *images]
+    save_benchmark("toy.bin", pairs, [True] * 20 + [False] * 20)
+    assert main(["evaluate", "ours.safetensors", "toy.bin"]) == 0
+    name, accuracy, *_ = capsys.readouterr().out.split()
+    assert (name, float(accuracy)) == ("toy", 100.0)
+
+
+def test_the_authors_generator_is_imported(store, capsys):
+    torch.save({"model_vec2face": released_weights(**SMALL)}, "theirs.pth")
+    arguments = ["import-generator", "theirs.pth", "models/generator.safetensors"]
+    assert main(arguments) == 2
+    assert "heads are not known; state them" in capsys.readouterr().err
+    assert main([*arguments, "--heads", "4", "2"]) == 0
+    assert Vec2Face.load("models/generator.safetensors").config.released
+
+
+def test_photographs_are_aligned_by_a_list(store, capsys):
+    (store.path.parent / "raw").mkdir()
+    (store.path.parent / "raw/a.jpg").write_bytes(encode(np.zeros((150, 150, 3), np.uint8)))
+    row = ",".join(str(v) for v in (TEMPLATE + 10).ravel())
+    header = "path," + ",".join(f"x{i},y{i}" for i in range(1, 6))
+    (store.path.parent / "points.csv").write_text(f"{header}\na.jpg,{row}\n")
+    assert main(["align", "raw", "crops", "--landmarks", "points.csv"]) == 0
+    assert decode((store.path.parent / "crops/a.jpg").read_bytes(), "a").shape == (112, 112, 3)
 
 
 def test_merge_puts_sets_together(store, capsys):

@@ -2,6 +2,10 @@
 
     python -m vec2face convert data/generated out/train.rec
     python -m vec2face merge both.lmdb data/subset data/generated
+    python -m vec2face align photographs crops --detector det_10g.onnx
+    python -m vec2face import-generator theirs.pth models/generator.safetensors
+    python -m vec2face import-recognizer backbone.pth arcface_r100.safetensors
+    python -m vec2face evaluate arcface_r100.safetensors data/benchmarks ijbb
     python -m vec2face check
 
 One function a command; bad input ends it with one line on stderr and exit code 2.
@@ -49,6 +53,36 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("sources", nargs="+", metavar="source", help="no two share an identity")
     command.set_defaults(run=_merge)
 
+    command = commands.add_parser("align", help="crop photographs to ArcFace's five points")
+    command.add_argument("source", help="a folder of photographs")
+    command.add_argument("destination", help="a new folder of crops under the same names")
+    command.add_argument("--size", type=int, default=112, help="side of the crops in pixels")
+    where = command.add_mutually_exclusive_group(required=True)
+    where.add_argument("--detector", help="an ONNX detector of insightface with points")
+    where.add_argument("--landmarks", help="a CSV: path,x1,y1,...,x5,y5")
+    command.set_defaults(run=_align)
+
+    command = commands.add_parser("import-generator", help="take over the authors' generator")
+    command.add_argument("source", help="a checkpoint with the key model_vec2face")
+    command.add_argument("destination", help="*.safetensors, such as models/generator.safetensors")
+    command.add_argument(
+        "--heads", type=int, nargs=2, metavar=("ENCODER", "DECODER"), help="of an unusual width"
+    )
+    command.set_defaults(run=_import_generator)
+
+    command = commands.add_parser("import-recognizer", help="take over a released recognizer")
+    command.add_argument("source", help="a .pt, .pth or .ckpt (docs/formats.md)")
+    command.add_argument("destination", help="*.safetensors")
+    command.add_argument("--channels", choices=("rgb", "bgr"), help="instead of its family's")
+    command.add_argument("--mean", type=float, help="taken off x / 255; default 0.5")
+    command.add_argument("--std", type=float, help="what the rest is divided by; default 0.5")
+    command.set_defaults(run=_import_recognizer)
+
+    command = commands.add_parser("evaluate", help="a recognizer on benchmarks")
+    command.add_argument("recognizer", help="*.onnx, *.safetensors, or released weights")
+    command.add_argument("benchmarks", nargs="+", help="files, lists, folders of them, or IJB")
+    command.set_defaults(run=_evaluate)
+
     command = commands.add_parser("check", help="what a run of params.yaml lacks and will cost")
     command.add_argument("--params", default="params.yaml")
     command.add_argument(
@@ -94,6 +128,55 @@ def _report(destination: str) -> int:
 
 def _options(given: argparse.Namespace) -> dict[str, Any]:
     return {"form": given.form, "corrupt": given.corrupt, "made_by": MADE_BY}
+
+
+def _align(given: argparse.Namespace) -> int:
+    from vec2face.faces.align import align_folder  # noqa: PLC0415 - each loads what it needs only
+    from vec2face.faces.detect import FaceDetector  # noqa: PLC0415
+
+    landmarks = FaceDetector(given.detector).landmarks if given.detector else given.landmarks
+    left_out = align_folder(given.source, given.destination, landmarks, size=given.size)
+    for name in left_out:
+        print(f"no face: {name}", file=sys.stderr)
+    print(f"{given.destination}: written; {len(left_out)} pictures without a face left out")
+    return 0
+
+
+def _import_generator(given: argparse.Namespace) -> int:
+    from vec2face.models.released_generator import import_generator  # noqa: PLC0415
+
+    heads = tuple(given.heads) if given.heads else None
+    print(f"{given.destination}: {import_generator(given.source, given.destination, heads)}")
+    return 0
+
+
+def _import_recognizer(given: argparse.Namespace) -> int:
+    from vec2face.models.recognizer import Convention  # noqa: PLC0415
+    from vec2face.models.released_recognizer import import_recognizer  # noqa: PLC0415
+
+    stated = {k: v for k in ("channels", "mean", "std") if (v := getattr(given, k)) is not None}
+    convention = Convention(**stated) if stated else None
+    print(f"{given.destination}: {import_recognizer(given.source, given.destination, convention)}")
+    return 0
+
+
+def _evaluate(given: argparse.Namespace) -> int:
+    from vec2face.analysis.ijb import evaluate_ijb, is_ijb, read_ijb  # noqa: PLC0415
+    from vec2face.analysis.verification import evaluate  # noqa: PLC0415
+    from vec2face.faces.benchmarks import find_benchmarks, load_benchmark  # noqa: PLC0415
+    from vec2face.models.features import open_recognizer  # noqa: PLC0415
+
+    recognizer = open_recognizer(given.recognizer)
+    for path in given.benchmarks:
+        if is_ijb(path):
+            ijb = read_ijb(path)
+            for rate, accepted in evaluate_ijb(ijb, recognizer.features).items():
+                print(f"{ijb.name:12} TAR {100 * accepted:6.2f} at FAR {rate:g}")
+            continue
+        for name, file in find_benchmarks(path).items():
+            result = evaluate(recognizer.features, load_benchmark(file))
+            print(f"{name:12} {100 * result.accuracy:6.2f} +- {100 * result.std:.2f}")
+    return 0
 
 
 def _check(given: argparse.Namespace) -> int:
