@@ -7,10 +7,18 @@ from collections.abc import Callable
 from vec2face.files import InputError
 
 
-def run(main: Callable[..., None], *arguments: str) -> None:
-    """Run a stage's ``main``; bad input ends it with one clear line instead of a traceback."""
+def run(main: Callable[..., None], *arguments: str, shared: bool = False) -> None:
+    """Run a stage's ``main``; bad input ends it with one clear line instead of a traceback.
+
+    With ``shared``, several processes may share the work (``vec2face.distributed``).
+    """
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
     try:
-        main(*arguments)
+        if shared:
+            from vec2face.distributed import launch  # noqa: PLC0415 - torch, where it is needed
+
+            launch(main, *arguments)
+        else:
+            main(*arguments)
     except InputError as error:
         sys.exit(f"error: {error}")

@@ -1,0 +1,114 @@
+"""Several processes find each other, split work without gaps, and pass failures on."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vec2face.distributed import World, _launcher, _place, first_host, world
+from vec2face.files import InputError
+
+ROOT = Path(__file__).parents[1]
+TORCHRUN = f"{sys.executable} -m torch.distributed.run"
+PROGRAM = """
+import os, sys
+from pathlib import Path
+import torch
+from vec2face.distributed import launch, world
+
+def main(folder, fails="no"):
+    w = world()
+    total = w.sum(torch.tensor([w.rank + 1.0])).item()
+    names = w.gather(f"rank {w.rank}")
+    Path(folder, f"{w.rank}-of-{w.size}").write_text(f"{total} {names}")
+    if fails == "yes" and not w.main:
+        sys.exit("error: this rank fails")
+    w.wait()
+
+if __name__ == "__main__":
+    launch(main, *sys.argv[1:])
+"""
+
+
+def start(tmp_path, *arguments, **environment):
+    (tmp_path / "program.py").write_text(PROGRAM)
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(("SLURM_", "VEC2FACE_"))}
+    search = f"{ROOT}{os.pathsep}{tmp_path}"
+    command = [sys.executable, "-m", "program", str(tmp_path), *arguments]
+    return subprocess.Popen(
+        command, env=clean | {"PYTHONPATH": search} | environment, text=True, stderr=subprocess.PIPE
+    )
+
+
+def written(tmp_path):
+    return {p.name: p.read_text() for p in tmp_path.glob("*-of-*")}
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {"VEC2FACE_PROCESSES": "2"},
+        {"VEC2FACE_LAUNCH": f"{TORCHRUN} --standalone --no-python --nproc-per-node=2"},
+    ],
+)
+def test_one_command_starts_the_others(tmp_path, environment):
+    process = start(tmp_path, **environment)
+    assert process.wait() == 0, process.stderr.read()
+    expected = "3.0 ['rank 0', 'rank 1']"
+    assert written(tmp_path) == {"0-of-2": expected, "1-of-2": expected}
+
+
+def test_a_failing_process_ends_the_stage_with_its_word(tmp_path):
+    process = start(tmp_path, "yes", VEC2FACE_PROCESSES="2")
+    assert process.wait() != 0
+    assert "error: this rank fails" in process.stderr.read()
+
+
+def test_processes_of_srun_meet(tmp_path):
+    step = {
+        "SLURM_STEP_NUM_TASKS": "2",
+        "SLURM_JOB_NODELIST": "localhost",
+        "SLURM_JOB_ID": str(os.getpid()),
+    }
+    both = [start(tmp_path, **step, SLURM_PROCID=r, SLURM_LOCALID=r) for r in "01"]
+    assert [p.wait() for p in both] == [0, 0], [p.stderr.read() for p in both]
+    assert written(tmp_path)["1-of-2"] == "3.0 ['rank 0', 'rank 1']"
+
+
+def test_a_batch_script_of_slurm_is_not_one_of_its_tasks():
+    assert _place({"SLURM_PROCID": "0", "SLURM_NTASKS": "64", "SLURM_JOB_NODELIST": "n1"}) is None
+
+
+@pytest.mark.parametrize(
+    ("nodes", "first"),
+    [
+        ("n1", "n1"),
+        ("gpu[03-05,9],cpu1", "gpu03"),
+        ("a,b", "a"),
+        ("rack[1-2]node[07-9]", "rack1node07"),
+    ],
+)
+def test_the_first_host_of_a_list(nodes, first):
+    assert first_host(nodes) == first
+
+
+@pytest.mark.parametrize("asked", ["0", "-1", "two", "1.5"])
+def test_a_bad_number_of_processes_is_named(asked):
+    with pytest.raises(InputError, match="VEC2FACE_PROCESSES"):
+        _launcher({"VEC2FACE_PROCESSES": asked})
+
+
+@given(st.integers(0, 1000), st.integers(1, 40))
+def test_shares_cover_the_work_evenly(count, size):
+    shares = [World(rank, size, torch.device("cpu")).share(count) for rank in range(size)]
+    assert [i for share in shares for i in share] == list(range(count))
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1
+
+
+def test_alone_is_the_default():
+    assert (world().rank, world().size, world().main) == (0, 1, True)

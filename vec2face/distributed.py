@@ -1,0 +1,157 @@
+"""Processes that share the work of one stage: one command on a laptop, on GPUs, on a cluster.
+
+    python -m stages.generator                        # one process for each GPU of this machine
+    VEC2FACE_PROCESSES=2 python -m stages.generator   # as many as said, on GPUs or the CPU
+    VEC2FACE_LAUNCH="srun --ntasks=64" dvc repro      # every stage that can, by SLURM
+    torchrun --nnodes=2 ... -m stages.generator       # or started by hand on every node
+
+A process that finds itself alone and ought not to be starts the others (``launch``); those find
+each other through the variables of torchrun or of SLURM's ``srun`` (``join``). All of this works in
+a single process too, where it costs nothing, so that a trainer has one loop for all cases.
+"""
+
+import contextlib
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from vec2face.files import InputError
+
+
+@dataclass(frozen=True)
+class World:
+    """This process among those that share the work.
+
+    Attributes:
+        rank: its number, from 0.
+        size: how many there are.
+        device: what it computes on.
+    """
+
+    rank: int
+    size: int
+    device: torch.device
+
+    @property
+    def main(self) -> bool:
+        """Whether this is the process that writes results."""
+        return self.rank == 0
+
+    def share(self, count: int) -> range:
+        """Return this process's part of ``range(count)``: contiguous; sizes differ by at most 1."""
+        return range(count * self.rank // self.size, count * (self.rank + 1) // self.size)
+
+    def wait(self) -> None:
+        """Return once every process has come here."""
+        if self.size > 1:
+            dist.barrier()
+
+    def sum(self, tensor: Tensor) -> Tensor:
+        """Add up ``tensor`` over all processes, in place; every process gets the sum."""
+        if self.size > 1:
+            dist.all_reduce(tensor)
+        return tensor
+
+    def gather(self, value: Any) -> list[Any]:
+        """Return the values of all processes, in the order of their ranks, to every process.
+
+        Values are plain objects of this program's own processes (they are pickled on the way).
+        """
+        values: list[Any] = [value] * self.size
+        if self.size > 1:
+            dist.all_gather_object(values, value)
+        return values
+
+
+def world() -> World:
+    """Return this process's place; alone unless ``join`` says otherwise."""
+    joined = dist.is_initialized()
+    if not torch.cuda.is_available():
+        device = torch.device("cpu")
+    else:
+        device = torch.device("cuda", torch.cuda.current_device())
+    return World(dist.get_rank() if joined else 0, dist.get_world_size() if joined else 1, device)
+
+
+@contextlib.contextmanager
+def join() -> Iterator[World]:
+    """Meet the other processes, if torchrun or srun started any; part from them at the end."""
+    place = _place(os.environ)
+    if place is None:
+        yield world()
+        return
+    os.environ.update({name: str(value) for name, value in place.items()})
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(place["LOCAL_RANK"]) % torch.cuda.device_count())
+    dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
+    try:
+        yield world()
+    finally:
+        dist.destroy_process_group()
+
+
+def launch(main: Callable[..., None], *arguments: str) -> None:
+    """Run ``main(*arguments)`` in as many processes as the environment asks for.
+
+    ``VEC2FACE_LAUNCH`` is a command that starts its arguments as several processes;
+    ``VEC2FACE_PROCESSES`` a number of processes on this machine (default: one a GPU).
+
+    Raises:
+        InputError: a bad number.
+        SystemExit: the processes failed; each has said why.
+    """
+    prefix = [] if _place(os.environ) else _launcher(os.environ)
+    if not prefix:
+        with join():
+            main(*arguments)
+        return
+    module = sys.modules["__main__"].__spec__.name  # type: ignore[union-attr]
+    environment = {k: v for k, v in os.environ.items() if k != "VEC2FACE_LAUNCH"}
+    command = [*prefix, sys.executable, "-m", module, *arguments]
+    ended = subprocess.run(command, check=False, env=environment | {"VEC2FACE_PROCESSES": "1"})
+    if ended.returncode:
+        raise SystemExit(ended.returncode)
+
+
+def _launcher(environment: Any) -> list[str]:
+    """Return the command that starts several processes, or nothing where one is enough."""
+    if command := environment.get("VEC2FACE_LAUNCH"):
+        return shlex.split(command)
+    asked = environment.get("VEC2FACE_PROCESSES", str(max(1, torch.cuda.device_count())))
+    if not asked.isdecimal() or asked == "0":
+        raise InputError(f"VEC2FACE_PROCESSES: a number of processes from 1, not {asked!r}")
+    if asked == "1":
+        return []
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--no-python"]
+    return [*torchrun, f"--nproc-per-node={asked}"]
+
+
+def _place(environment: Any) -> dict[str, Any] | None:
+    """Return torchrun's variables of this process, also when srun started it; None if alone."""
+    if "RANK" in environment and "WORLD_SIZE" in environment:
+        names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+        return {name: environment[name] for name in names}
+    if int(environment.get("SLURM_STEP_NUM_TASKS", 1)) < 2:  # srun's alone, not the batch script's
+        return None
+    nodes = environment.get("SLURM_STEP_NODELIST", environment["SLURM_JOB_NODELIST"])
+    return {
+        "RANK": environment["SLURM_PROCID"],
+        "WORLD_SIZE": environment["SLURM_STEP_NUM_TASKS"],
+        "LOCAL_RANK": environment["SLURM_LOCALID"],
+        "MASTER_ADDR": first_host(nodes),
+        "MASTER_PORT": 20000 + int(environment["SLURM_JOB_ID"]) % 20000,
+    }
+
+
+def first_host(nodes: str) -> str:
+    """Return the first host of SLURM's compressed list: ``gpu[03-05,9],cpu1`` -> ``gpu03``."""
+    return re.sub(r"\[(\w+)[^]]*\]", r"\1", re.match(r"(?:[^,[]|\[[^]]*\])+", nodes)[0])  # type: ignore[index]
