@@ -1,0 +1,119 @@
+"""Speed and memory of generating images with the paper's ViT-Base, against the released behaviour.
+
+    python -m benchmarks.generation                 # one thread, batches of 8; two minutes
+    python -m benchmarks.generation --threads 2
+
+The peer is the straightforward form: autograd on, attention as softmax(q k^T) v, maps with channels
+first, the whole batch through the image decoder. Both run in this process in turn; the figure is
+the median ratio of a round. Peak memory is of a process of its own each. Prints one JSON record;
+exits with 1 if the ratio is below the limit or the images differ by more than 1e-4.
+"""
+
+import argparse
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import time
+
+import torch
+from torch import Tensor
+
+from vec2face.models.generator import GeneratorConfig, Vec2Face
+from vec2face.models.inference import arrange_for_inference
+from vec2face.models.masks import masks
+
+LIMIT = 1.8
+TOLERANCE = 1e-4
+GENERATION = (0.1, 1.0, 0.15)  # mask ratios: minimum, maximum, mean
+
+
+def straightforward() -> Vec2Face:
+    """Build the ViT-Base with random weights; its images fill about [-1, 1]."""
+    torch.manual_seed(0)
+    generator = Vec2Face(GeneratorConfig()).eval()
+    for module in generator.modules():
+        if hasattr(module, "fused_attn"):
+            module.fused_attn = False
+    return generator
+
+
+def arranged() -> Vec2Face:
+    """Build the same network, arranged for inference."""
+    torch.manual_seed(0)
+    return arrange_for_inference(Vec2Face(GeneratorConfig()))
+
+
+def timed(generator: Vec2Face, inputs: list[Tensor], *, gradients: bool) -> tuple[float, Tensor]:
+    """Return (seconds, images) of one batch."""
+    begin = time.perf_counter()
+    with torch.inference_mode(not gradients):
+        images = generator(*inputs)
+    return time.perf_counter() - begin, images.detach()
+
+
+def batch_of(size: int) -> list[Tensor]:
+    """Return the features (of the norm that ArcFace gives) and masks of ``size`` samples."""
+    features = torch.randn(size, 512, generator=torch.Generator().manual_seed(1))
+    return [features, *masks(0, 0, size, *GENERATION)]
+
+
+def peak_gib(which: str, batch: int, threads: int) -> float:
+    """Return the most memory that a process takes for two batches of ``which``."""
+    command = [sys.executable, "-m", "benchmarks.generation", "--only", which]
+    command += ["--batch", str(batch), "--threads", str(threads)]
+    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+def main() -> int:
+    """Measure and print; return the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--batch", type=int, default=8, help="images")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--only", choices=("straightforward", "arranged"), help="its peak memory")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    inputs = batch_of(arguments.batch)
+    if arguments.only:
+        plain = arguments.only == "straightforward"
+        generator = straightforward() if plain else arranged()
+        for _ in range(2):
+            timed(generator, inputs, gradients=plain)
+        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
+        return 0
+
+    memory = {
+        which: peak_gib(which, arguments.batch, arguments.threads)
+        for which in ("straightforward", "arranged")
+    }
+    peer, ours = straightforward(), arranged()
+    seconds: dict[str, list[float]] = {"straightforward": [], "arranged": []}
+    for number in range(1 + arguments.rounds):
+        slow, wanted = timed(peer, inputs, gradients=True)
+        fast, found = timed(ours, inputs, gradients=False)
+        if number:  # the first round warms up
+            seconds["straightforward"].append(slow)
+            seconds["arranged"].append(fast)
+    pairs = zip(seconds["straightforward"], seconds["arranged"], strict=True)
+    ratio = statistics.median(slow / fast for slow, fast in pairs)
+    difference = float((found - wanted).abs().max())
+    record = {
+        "batch": arguments.batch,
+        "threads": arguments.threads,
+        "images_per_second": {
+            k: arguments.batch / statistics.median(v) for k, v in seconds.items()
+        },
+        "peak_gib": memory,
+        "times_faster": ratio,
+        "must_reach": LIMIT,
+        "largest_difference": difference,
+        "may_differ": TOLERANCE,
+    }
+    print(json.dumps(record, indent=2))
+    return 0 if ratio >= LIMIT and difference <= TOLERANCE else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
