@@ -16,6 +16,7 @@ import numpy as np
 from stages import run
 from vec2face.files import write_json
 from vec2face.models.generator import Vec2Face
+from vec2face.models.inference import arrange_for_inference
 from vec2face.models.masks import masks
 from vec2face.params import Params
 from vec2face.sampling.dataset import generate
@@ -32,6 +33,7 @@ CODE = [  # what decides the bytes of an image; another version of it starts afr
         "randomness",
         "faces/images",
         "models/generator",
+        "models/inference",
         "models/masks",
         "sampling/dataset",
         "sampling/perturbation",
@@ -55,7 +57,7 @@ def main() -> None:
     work = work_folder(
         "dataset", repr(perturbation), ratios, s.jpeg_quality, IDENTITIES, GENERATOR, *CODE
     )
-    generator = Vec2Face.load(GENERATOR)
+    generator = arrange_for_inference(Vec2Face.load(GENERATOR))
     shared = RELEASED_BATCH if generator.config.released else 1
     summary = generate(
         generator,

@@ -6,6 +6,7 @@ counted on any machine in seconds. A multiplication and an addition count as two
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
@@ -78,8 +79,11 @@ def generator_cost(p: Params, drop: float) -> Cost:
     The linear layers between its three parts, under one percent, are left out.
     """
     sizes = p.generator.model_dump() | {"channels": tuple(p.generator.channels)}
-    config = GeneratorConfig(image_size=p.image_size, **sizes)
+    return _generator_cost(GeneratorConfig(image_size=p.image_size, **sizes), drop)
 
+
+@cache
+def _generator_cost(config: GeneratorConfig, drop: float) -> Cost:
     def part(name: str) -> Callable[[], nn.Module]:
         return lambda: Vec2Face(config).get_submodule(name)
 
@@ -89,6 +93,22 @@ def generator_cost(p: Params, drop: float) -> Cost:
         + network_cost(part("decoder"), 1 + ROWS, config.decoder_width)
         + network_cost(part("to_image"), config.front_channels, SIDE, SIDE)
     )
+
+
+@cache
+def backbone_cost(
+    name: str, image_size: int = 112, embedding: int = 512, widths: tuple[int, ...] | None = None
+) -> Cost:
+    """Count a recognizer of ``vec2face.models.backbones``."""
+    return network_cost(
+        lambda: build_backbone(name, image_size=image_size, embedding=embedding, widths=widths),
+        *(3, image_size, image_size),
+    )
+
+
+@cache
+def _discriminator_cost(width: int, kernels: tuple[int, ...], image_size: int) -> Cost:
+    return network_cost(lambda: PatchDiscriminator(width, kernels), 3, image_size, image_size)
 
 
 @dataclass(frozen=True)
@@ -113,22 +133,12 @@ def pipeline_cost(p: Params, *, pca_images: int, benchmark_images: int) -> list[
         pca_images: number of images of ``paths.pca_faces``.
         benchmark_images: number of images of all benchmarks together.
     """
-    teacher = network_cost(lambda: build_backbone("iresnet100"), 3, 112, 112)
-    fr = network_cost(
-        lambda: build_backbone(
-            p.fr.backbone,
-            image_size=p.image_size,
-            embedding=p.fr.embedding,
-            widths=tuple(p.fr.widths) or None,
-        ),
-        *(3, p.image_size, p.image_size),
-    )
+    teacher = backbone_cost("iresnet100")
+    fr = backbone_cost(p.fr.backbone, p.image_size, p.fr.embedding, tuple(p.fr.widths) or None)
     t, w, d = p.training, p.training.losses, p.training.discriminator
     train = generator_cost(p, t.masks.minimum)
     sample = generator_cost(p, p.sampling.masks.minimum)
-    judge = network_cost(
-        lambda: PatchDiscriminator(d.width, tuple(d.kernels)), 3, p.image_size, p.image_size
-    )
+    judge = _discriminator_cost(d.width, tuple(d.kernels), p.image_size)
     faces = p.subset.identities * p.subset.images_per_identity
     made = p.identities * p.images_per_identity
     jpeg = JPEG_BYTES_PER_PIXEL * p.image_size**2

@@ -186,7 +186,7 @@ class UpsampledConv(nn.Module):
 
 
 class SteadyGroupNorm(nn.Module):
-    """Group normalisation of channels-last maps in one order of sums, whatever the number of threads.
+    """Group normalisation of channels-last maps, in one order of sums for any number of threads.
 
     PyTorch's adds large channels-last maps up in as many parts as there are threads.
     """
