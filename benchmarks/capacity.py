@@ -174,8 +174,8 @@ def beyond(p: Params, nets: Networks, machine: Machine) -> str:
     }
     remedies = (
         (
-            f"the same blocks of products on GPUs ({figure(minutes)} minutes on one), kept vectors cut "
-            "over ranks, the verdicts of a block gathered"
+            f"the same blocks of products on GPUs ({figure(minutes)} minutes on one), kept vectors "
+            "cut over ranks, the verdicts of a block gathered"
         ),
         "classes over ranks, and a sample rate of 0.1 (the table above)",
         (
