@@ -34,7 +34,7 @@ def arrange_for_inference(generator: Vec2Face) -> Vec2Face:
 
     The call ``generator(features, drop, mask)`` stays; the images differ by rounding, and an
     image depends on its batch by rounding only. The generator can no longer be trained, moved or
-    saved. One that is not float32 on a CPU stays as it is.
+    saved. One that is not float32, or not on a CPU with oneDNN, stays as it is.
 
     Args:
         generator: trained; it comes back in evaluation mode.
@@ -44,18 +44,18 @@ def arrange_for_inference(generator: Vec2Face) -> Vec2Face:
     """
     generator.eval()
     weight = generator.embed.weight
-    if weight.device.type != "cpu" or weight.dtype != torch.float32:
+    on_cpu = weight.device.type == "cpu" and torch.backends.mkldnn.is_available()
+    if not on_cpu or weight.dtype != torch.float32:
         return generator
     generator.requires_grad_(False)
     generator.to_image = ArrangedDecoder(generator.to_image)  # type: ignore[assignment]
-    if torch.backends.mkldnn.is_available():
-        blocks: list[Any] = [*generator.encoder, *generator.decoder]
-        for block in blocks:
-            block.attn.qkv = PackedLinear(block.attn.qkv)
-            block.attn.proj = PackedLinear(block.attn.proj)
-            block.mlp.fc1 = PackedLinear(block.mlp.fc1, "gelu")
-            block.mlp.act = nn.Identity()
-            block.mlp.fc2 = PackedLinear(block.mlp.fc2)
+    blocks: list[Any] = [*generator.encoder, *generator.decoder]
+    for block in blocks:
+        block.attn.qkv = PackedLinear(block.attn.qkv)
+        block.attn.proj = PackedLinear(block.attn.proj)
+        block.mlp.fc1 = PackedLinear(block.mlp.fc1, "gelu")
+        block.mlp.act = nn.Identity()
+        block.mlp.fc2 = PackedLinear(block.mlp.fc2)
     generator.register_state_dict_pre_hook(_refuse)
     return generator
 
@@ -149,10 +149,10 @@ class WinogradConv(nn.Module):
         )
         sum1, difference1, sum2, difference2 = m1 + m2, m1 - m2, m3 + m4, m3 - m4
         y = x.new_empty(len(x), height, *m0.shape[2:])
-        torch.add(m0 + sum1, sum2, out=y[:, 0::4])
+        torch.add(m0.add_(sum1), sum2, out=y[:, 0::4])
         torch.add(difference1, difference2, alpha=2, out=y[:, 1::4])
         torch.add(sum1, sum2, alpha=4, out=y[:, 2::4])
-        torch.add(m5 + difference1, difference2, alpha=8, out=y[:, 3::4])
+        torch.add(m5.add_(difference1), difference2, alpha=8, out=y[:, 3::4])
         return y.permute(0, 3, 1, 2)
 
 
@@ -237,13 +237,14 @@ class PackedLinear(nn.Module):
         )
 
 
-class PointwiseConv(nn.Module):
-    """A 1x1 convolution of channels-last maps as one product of matrices."""
+class PointwiseConv(PackedLinear):
+    """A 1x1 convolution without bias as a linear layer on the channels."""
 
     def __init__(self, conv: nn.Conv2d):
-        super().__init__()
-        self.weight = conv.weight[:, :, 0, 0]
+        linear = nn.Linear(conv.in_channels, conv.out_channels, bias=False)
+        linear.weight = nn.Parameter(conv.weight[:, :, 0, 0].contiguous(), requires_grad=False)
+        super().__init__(linear)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, inputs, H, W) to (B, outputs, H, W), channels last."""
-        return functional.linear(x.permute(0, 2, 3, 1), self.weight).permute(0, 3, 1, 2)
+        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
