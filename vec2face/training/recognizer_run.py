@@ -182,7 +182,8 @@ class RunningStatistics:
 
     def flat(self) -> Tensor:
         """Return a copy of what the last micro-batch made of them."""
-        return torch.cat([torch.zeros(0), *(b.flatten() for b in self.averaged)])
+        parts = [b.flatten() for b in self.averaged]
+        return torch.cat(parts) if parts else torch.zeros(0)  # a transformer has none
 
     @torch.no_grad()
     def end(self, mean: Tensor) -> None:
