@@ -71,7 +71,7 @@ class RecognizerConfig:
         sample_rate: share of the other identities that images are compared with in a step.
         precision: ``"float32"``, ``"bfloat16"`` or ``"float16"`` in the backbone's matrix products
             and convolutions; the head and the loss are always in float32.
-        compile: whether the backbone is compiled (``torch.compile``).
+        compile: whether the backbone is compiled (``torch.compile``); its dropout draws otherwise.
         augmentation: see ``Augmentation``.
     """
 
