@@ -183,7 +183,7 @@ class RunningStatistics:
     def flat(self) -> Tensor:
         """Return a copy of what the last micro-batch made of them."""
         parts = [b.flatten() for b in self.averaged]
-        return torch.cat(parts) if parts else torch.zeros(0)  # a transformer has none
+        return torch.cat(parts) if parts else torch.zeros(0)  # some networks have none
 
     @torch.no_grad()
     def end(self, mean: Tensor) -> None:
