@@ -5,7 +5,9 @@
 
 Reads the store that params call ``training_sets.<set>``: data/generated, data/subset, or another
 synthetic set in any form that ``open_source`` knows; writes models/fr/<set>.safetensors and the
-loss curve reports/curves/fr_<set>.csv. A killed run continues from work/.
+loss curve reports/curves/fr_<set>.csv. A killed run continues from work/. Several processes share
+it (VEC2FACE_PROCESSES, VEC2FACE_LAUNCH; see vec2face/distributed.py) when fr.micro_batch cuts the
+batch into at least as many pieces.
 """
 
 import hashlib
@@ -17,6 +19,7 @@ import numpy as np
 import pandas as pd
 
 from stages import run
+from vec2face.distributed import world
 from vec2face.faces.source import Selection, open_readable
 from vec2face.faces.subset import whole_people
 from vec2face.files import InputError, whole_file
@@ -58,6 +61,7 @@ def main(which: str = "") -> None:
         with whole_file(f"reports/curves/fr_{which}.csv") as temporary:
             pd.DataFrame(curve).to_csv(temporary, index=False)
 
+    place = world()
     recognizer = train_recognizer(
         Selection(source, rows),  # read at once, or batch by batch if it is large
         labels,
@@ -66,8 +70,9 @@ def main(which: str = "") -> None:
         work,
         on_epoch=write_curve,
     )
-    save_recognizer(f"models/fr/{which}.safetensors", recognizer, settings.architecture())
-    Checkpoint(work).clear()
+    if place.main:
+        save_recognizer(f"models/fr/{which}.safetensors", recognizer, settings.architecture())
+        Checkpoint(work).clear()
 
 
 def config(p: Params) -> RecognizerConfig:
@@ -83,4 +88,4 @@ def config(p: Params) -> RecognizerConfig:
 
 
 if __name__ == "__main__":
-    run(main, *sys.argv[1:])
+    run(main, *sys.argv[1:], shared=True)

@@ -143,7 +143,8 @@ class FR(Section):
     scale: Positive
     margin: Weight
     epochs: Count
-    batch: Count
+    batch: Count  # images in a step, of all processes together
+    micro_batch: Count | None  # images in a forward pass of one process; null for the whole batch
     lr: Positive
     schedule: Literal["milestones", "cosine"]
     milestones: list[Positive]  # epochs (or shares of the run) after which lr falls to a tenth
@@ -152,6 +153,9 @@ class FR(Section):
     weight_decay: Weight
     dropout: Share
     clip: Positive
+    sample_rate: Annotated[float, Field(gt=0, le=1)]  # share of the other identities in each step
+    precision: Literal["float32", "bfloat16", "float16"]  # of the backbone
+    compile: bool  # torch.compile
     augment: Augment
 
 

@@ -1,5 +1,6 @@
 """FR training on sets made by others: every form, labels with gaps, end to end at tiny size."""
 
+import io
 import shutil
 import tarfile
 import zipfile
@@ -7,11 +8,13 @@ from pathlib import Path
 
 import msgpack
 import numpy as np
+import pandas as pd
 import pytest
 import yaml
 
 from stages import recognizer
 from tests.faces.readers import Rows, lmdb_of
+from tests.training import ranks
 from vec2face.faces.convert import convert
 from vec2face.faces.images import encode
 from vec2face.faces.record import RecordWriter
@@ -59,13 +62,16 @@ def train(tmp_path, monkeypatch):
     """Write params for a set, run the stage, return the curve's text."""
     monkeypatch.chdir(tmp_path)
 
-    def run(path: str, corrupt: str = "stop") -> tuple[str, bytes]:
+    def run(path: str, corrupt: str = "stop", size: int = 1, **fr) -> str:
         params = yaml.safe_load((ROOT / "params/smoke.yaml").read_text())
         params["training_sets"]["dcface"] = path
         params["subset"]["corrupt"] = corrupt
-        params["fr"] |= {"widths": [4, 4, 4, 4], "embedding": 8, "batch": 6, "epochs": 1}
+        params["fr"] |= {"widths": [4, 4, 4, 4], "embedding": 8, "batch": 6, "epochs": 1} | fr
         Path("params.yaml").write_text(yaml.safe_dump(params))
-        recognizer.main("dcface")
+        if size == 1:
+            recognizer.main("dcface")
+        else:
+            assert ranks.finish(ranks.start(recognizer.main, "dcface", size=size)) == [0] * size
         return Path("reports/curves/fr_dcface.csv").read_text()
 
     return run
@@ -108,3 +114,13 @@ def test_a_released_dataset_goes_through_convert(train):
     curve = train("ours")
     assert train("out") == curve
     assert train("out/train.rec") == curve
+
+
+def test_two_processes_train_together_and_write_once(train):
+    path = write("rec")
+    alone = pd.read_csv(io.StringIO(train(path, micro_batch=3)))
+    two = pd.read_csv(io.StringIO(train(path, micro_batch=3, size=2)))
+    assert two.to_numpy() == pytest.approx(alone.to_numpy(), rel=1e-4)
+    assert not list(Path("work").iterdir())
+    with pytest.raises(InputError, match=r"fr\.micro_batch: 4 does not divide fr\.batch = 6"):
+        train(path, micro_batch=4)

@@ -1,7 +1,7 @@
 """Batches of training images: order and augmentation are functions of the seed and the step."""
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -47,11 +47,18 @@ def reader(images: np.ndarray | Source, labels: np.ndarray, size: int) -> Reader
 
 
 def batches(
-    read: Reader, count: int, batch: int, steps: range, seed: int, settings: Augmentation
-) -> Iterator[tuple[np.ndarray, Tensor]]:
-    """Yield image numbers (B,) and augmented images (B, 3, S, S) of each step.
+    read: Reader,
+    count: int,
+    batch: int,
+    steps: range,
+    seed: int,
+    settings: Augmentation,
+    parts: Sequence[slice] = (slice(None),),
+) -> Iterator[tuple[np.ndarray, list[Tensor]]]:
+    """Yield image numbers (B,) of each step and, of some parts of it, augmented images.
 
-    The next batch is prepared in a thread while the network works on this one.
+    The images of a part are (part, 3, S, S), in [-1, 1]. The next batch is prepared in a thread
+    while the network works on this one.
 
     Args:
         read: gives the images of some numbers.
@@ -60,6 +67,7 @@ def batches(
         steps: global step numbers; step s lies in epoch s // (count // batch).
         seed: the experiment's seed.
         settings: the augmentation.
+        parts: of the batch, whose images are read: this process's micro-batches.
     """
     per_epoch = count // batch
 
@@ -67,11 +75,11 @@ def batches(
     def order(epoch: int) -> np.ndarray:
         return stream(seed, "order", epoch).permutation(count)
 
-    def prepare(step: int) -> tuple[np.ndarray, Tensor]:
+    def prepare(step: int) -> tuple[np.ndarray, list[Tensor]]:
         epoch, place = divmod(step, per_epoch)
         indices = order(epoch)[place * batch : (place + 1) * batch]
-        changed = augment(read(indices), indices, epoch, seed, settings)
-        return indices, to_tensor(changed)
+        own = [indices[part] for part in parts]
+        return indices, [to_tensor(augment(read(i), i, epoch, seed, settings)) for i in own]
 
     with ThreadPoolExecutor(1) as pool:
         following = [pool.submit(prepare, step) for step in steps[:1]]

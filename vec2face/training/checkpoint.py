@@ -1,5 +1,6 @@
 """Checkpoints: what a killed run needs to go on as if it had never stopped."""
 
+import os
 import pickle
 import shutil
 import zipfile
@@ -48,12 +49,23 @@ class Checkpoint:
 
         Raises:
             ValueError: if ``step`` is negative.
-            OSError: if the disk is full; the earlier states stay.
+            OSError: if the disk is full, naming the file; the earlier states stay.
         """
         if step < 0:
             raise ValueError(f"a step is >= 0, not {step}")
-        with whole_file(self.folder / f"state-{step:010d}.pt") as temporary:
-            torch.save(state, temporary)
+        for rest in self.folder.glob(".state-*.partial"):  # of a process that was killed here
+            rest.unlink(missing_ok=True)
+        path = self.folder / f"state-{step:010d}.pt"
+        try:
+            with whole_file(path) as temporary, temporary.open("wb") as file:
+                torch.save(state, file)
+                os.fsync(file.fileno())  # some file systems find out only here that they are full
+        except (OSError, RuntimeError) as error:  # PyTorch's writer turns one into the other
+            cause = error if isinstance(error, OSError) else error.__context__
+            if not isinstance(cause, OSError):
+                raise
+            reason = f"{cause.strerror}; the earlier states stay: make room and run again"
+            raise OSError(cause.errno, reason, str(path)) from error
         for old in self._files()[:-KEPT]:
             old.unlink(missing_ok=True)
 

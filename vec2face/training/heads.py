@@ -17,6 +17,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 
+def _precise(tensor: Tensor) -> Tensor:
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
+
+
 class MarginHead(nn.Module):
     """The combined margin, of which ArcFace and CosFace are cases.
 
@@ -47,22 +51,26 @@ class MarginHead(nn.Module):
         self.weight = nn.Parameter(torch.empty(classes, embedding))
         nn.init.normal_(self.weight, std=0.01)
 
-    def forward(self, embeddings: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, embeddings: Tensor, labels: Tensor, weight: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Return logits (B, classes) and a scalar penalty to add to their cross-entropy.
 
         Args:
-            embeddings: (B, embedding), any norm.
-            labels: (B,) int64.
+            embeddings: (B, embedding), any norm. They and the weights are used in float32 at least.
+            labels: (B,) int64; -1 if the identity is none of these (``partial_fc``).
+            weight: (classes, embedding), some identities' directions in place of all.
         """
-        cosines = functional.linear(
-            functional.normalize(embeddings.float()), functional.normalize(self.weight.float())
-        )
-        norms = embeddings.float().norm(dim=1)
-        true = cosines.gather(1, labels[:, None])[:, 0]
-        harder = self.with_margin(true, norms)
-        return self.scale * cosines.scatter(1, labels[:, None], harder[:, None]), self.penalty(
-            norms
-        )
+        weight = _precise(self.weight if weight is None else weight)
+        embeddings = _precise(embeddings)
+        cosines = functional.linear(functional.normalize(embeddings), functional.normalize(weight))
+        norms = embeddings.norm(dim=1)
+        here = (labels >= 0).nonzero()[:, 0]
+        place = here, labels[here]
+        harder = self.with_margin(cosines[place], norms[here])
+        # In place, as gather and scatter could not: passes over (B, classes) are what costs.
+        logits = cosines.index_put_(place, harder).mul_(self.scale)
+        return logits, self.penalty(norms)
 
     def with_margin(self, cosine: Tensor, norm: Tensor) -> Tensor:
         """Return the true identity's cosine (B,) with its margin."""

@@ -6,7 +6,9 @@
 
 A killed run continues from its last checkpoint and ends in the same weights, bit by bit on a CPU
 with the same number of threads: order, augmentation and dropout of every step are functions of
-the seed and the step alone.
+the seed and the step alone. Processes that ``vec2face.distributed`` has joined share every step
+by micro-batches and the head by identities; how many they are, also when a run continues, changes
+nothing but the order in which numbers are added up.
 """
 
 import hashlib
@@ -20,22 +22,22 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
+from torch import nn
 from tqdm import tqdm
 
+from vec2face.distributed import World, world
 from vec2face.faces.source import Source
-from vec2face.files import fingerprint
-from vec2face.models.backbones import build_backbone
+from vec2face.files import InputError, fingerprint
 from vec2face.randomness import torch_seed
 from vec2face.training.augment import Augmentation
 from vec2face.training.batches import batches, reader
 from vec2face.training.checkpoint import Checkpoint
-from vec2face.training.heads import build_head
+from vec2face.training.parallel import Patience, agree
+from vec2face.training.recognizer_run import RecognizerRun
 
 log = logging.getLogger(__name__)
 
-VERSION = 1
+VERSION = 2
 """Part of a work folder's fingerprint: raise it when a step computes something else."""
 
 
@@ -53,7 +55,10 @@ class RecognizerConfig:
         scale: factor on the cosines.
         margin: None for the head's usual one.
         epochs: passes over the images.
-        batch: images per step; the last incomplete batch of an epoch is left out.
+        batch: images per step of all processes together; the last incomplete batch of an epoch is
+            left out.
+        micro_batch: images per forward pass of one process; None for the whole batch. Batch norms
+            see one micro-batch at a time, so this number, unlike that of the processes, counts.
         lr: highest learning rate.
         schedule: ``"milestones"`` divides the rate by 10 at each milestone, ``"cosine"`` lowers it
             to zero.
@@ -63,6 +68,10 @@ class RecognizerConfig:
         weight_decay: on weights of convolutions, linear layers and the head; none on batch norms,
             PReLU slopes and biases.
         clip: largest norm of the gradient; 0 for no limit.
+        sample_rate: share of the other identities that images are compared with in a step.
+        precision: ``"float32"``, ``"bfloat16"`` or ``"float16"`` in the backbone's matrix products
+            and convolutions; the head and the loss are always in float32.
+        compile: whether the backbone is compiled (``torch.compile``); its dropout draws otherwise.
         augmentation: see ``Augmentation``.
     """
 
@@ -76,6 +85,7 @@ class RecognizerConfig:
     margin: float | None = None
     epochs: int = 26
     batch: int = 128
+    micro_batch: int | None = None
     lr: float = 0.1
     schedule: str = "milestones"
     milestones: tuple[float, ...] = (12, 20, 24)
@@ -83,6 +93,9 @@ class RecognizerConfig:
     momentum: float = 0.9
     weight_decay: float = 5e-4
     clip: float = 5.0
+    sample_rate: float = 1.0
+    precision: str = "float32"
+    compile: bool = False
     augmentation: Augmentation = field(default_factory=Augmentation)
 
     def architecture(self) -> dict[str, Any]:
@@ -122,7 +135,6 @@ def train_recognizer(
     *,
     on_epoch: Callable[[dict[str, float]], None] | None = None,
     save_seconds: float = 120.0,
-    device: str | None = None,
 ) -> nn.Module:
     """Train a recognizer.
 
@@ -131,130 +143,102 @@ def train_recognizer(
         labels: (N,) integers 0 .. identities - 1.
         config: network and schedule.
         seed: the experiment's seed; start weights, order, augmentation and dropout follow from it.
-        work: folder of this run's checkpoints. States of another config, seed or labels there
-            are not continued.
-        on_epoch: called after each epoch with ``step``, ``epoch`` (from 1), ``loss``,
-            ``accuracy`` (share of
-            images nearest to their own identity's direction, margin applied) and ``lr``. When a run
-            continues, its finished epochs are reported again first.
+        work: folder of this run's checkpoints, the same for all processes. States of another
+            config, seed or labels there are not continued.
+        on_epoch: called on the first process after each epoch with ``step``, ``epoch`` (from 1),
+            ``loss``, ``accuracy`` (share of images nearest to their own identity's direction,
+            margin applied) and ``lr``. When a run continues, its finished epochs are reported again
+            first.
         save_seconds: a checkpoint is written at each epoch's end, and within an epoch when this
             many seconds have passed since the last.
-        device: a torch device; default CUDA where there is one, else the CPU.
 
     Returns:
         The trained backbone in evaluation mode, on the CPU.
 
     Raises:
         ValueError: if images and labels do not match or there are fewer than two images.
-        FloatingPointError: if the loss stops being finite, with the step and the images.
+        InputError: if the processes cannot share the batch, or do not see the same states.
+        FloatingPointError: if loss or gradient are not finite again and again, with the step and
+            the images. A single such step changes nothing and is left out.
     """
+    place = world()
     labels = np.asarray(labels, np.int64)
     read = reader(images, labels, config.image_size)
     made_of = fingerprint(asdict(config), seed, hashlib.sha256(labels.tobytes()).hexdigest())
+    batch = min(config.batch, len(labels))
+    per_epoch = len(labels) // batch
     with torch.random.fork_rng():
         torch.manual_seed(torch_seed(seed, "recognizer"))
-        run = _Run(config, int(labels.max()) + 1, device)
-        checkpoint = Checkpoint(work)
-        saved = checkpoint.load()
-        history: list[dict[str, float]] = []
-        totals, step = [0.0, 0.0], 0
-        if saved and saved[1]["made_of"] != made_of:
-            log.warning("%s: states of another config, seed or labels; starting afresh", work)
-        elif saved:
-            step, state = saved
+        run = RecognizerRun(config, int(labels.max()) + 1, batch, seed, place)
+        checkpoint, patience = Checkpoint(work), Patience()
+        step, state = _last_state(checkpoint, made_of, place)
+        if state:
             run.load(state["run"])
-            history, totals = state["history"], state["totals"]
-        for entry in history if on_epoch else ():
-            on_epoch(entry)  # type: ignore[misc]
+            patience.load_state_dict(state["patience"])
+        history = state.get("history", [])
+        totals = state.get("totals", [0.0, 0.0, 0])
+        report = on_epoch if on_epoch and place.main else lambda entry: None
+        for entry in history:
+            report(entry)
 
-        batch = min(config.batch, len(labels))
-        per_epoch = len(labels) // batch
         last_saved = time.monotonic()
-        bar = tqdm(total=config.epochs * per_epoch, initial=step, unit="step", disable=None)
         steps = range(step, config.epochs * per_epoch)
+        parts = [part for _, part in run.rounds]
+        bar = tqdm(
+            total=steps.stop, initial=step, unit="step", disable=None if place.main else True
+        )
         for indices, pictures in batches(
-            read, len(labels), batch, steps, seed, config.augmentation
+            read, len(labels), batch, steps, seed, config.augmentation, parts
         ):
             rate = config.rate(step, per_epoch)
-            torch.manual_seed(torch_seed(seed, "dropout", step))
-            loss, right = run.step(pictures, torch.from_numpy(labels[indices]), rate)
-            if not math.isfinite(loss):
-                raise FloatingPointError(f"loss {loss} at step {step}, images {indices.tolist()}")
-            totals = [totals[0] + loss, totals[1] + right]
+            found = run.step(step, pictures, torch.from_numpy(labels[indices]), rate)
+            if found.taken:
+                totals = [totals[0] + found.loss, totals[1] + found.right, totals[2] + 1]
+            else:
+                patience.skip(step, indices, {"loss": found.loss, "gradient norm": found.norm})
             step += 1
             bar.update()
             epoch_ends = step % per_epoch == 0
             if epoch_ends:
-                history.append(
-                    {
-                        "step": step,
-                        "epoch": step // per_epoch,
-                        "loss": totals[0] / per_epoch,
-                        "accuracy": totals[1] / (per_epoch * batch),
-                        "lr": rate,
-                    }
-                )
-                totals = [0.0, 0.0]
+                history.append(_entry(step, per_epoch, batch, totals, rate))
+                totals = [0.0, 0.0, 0]
                 bar.set_postfix(loss=history[-1]["loss"])
-            if epoch_ends or time.monotonic() - last_saved > save_seconds:
+            late = place.main and time.monotonic() - last_saved > save_seconds
+            if epoch_ends or not agree(place, not late):
                 state = {"run": run.state(), "history": history, "totals": totals}
-                checkpoint.save(step, {**state, "made_of": made_of})
+                state |= {"patience": patience.state_dict(), "made_of": made_of}
+                if place.main:
+                    checkpoint.save(step, state)
                 last_saved = time.monotonic()
-            if epoch_ends and on_epoch:
-                on_epoch(history[-1])
+            if epoch_ends:
+                report(history[-1])
         bar.close()
     return run.backbone.cpu().eval()
 
 
-class _Run:
-    """Backbone, head and optimiser, and one step of their training."""
-
-    def __init__(self, config: RecognizerConfig, classes: int, device: str | None) -> None:
-        self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        self.clip = config.clip
-        backbone = build_backbone(**config.architecture()).to(self.device)
-        self.backbone = backbone.to(memory_format=torch.channels_last)
-        self.head = build_head(
-            config.head, config.embedding, classes, scale=config.scale, margin=config.margin
-        ).to(self.device)
-        self.parameters = [
-            p for m in (self.backbone, self.head) for p in m.parameters() if p.requires_grad
-        ]
-        groups: list[dict[str, Any]] = [
-            {"params": [p for p in self.parameters if p.ndim > 1]},
-            {"params": [p for p in self.parameters if p.ndim <= 1], "weight_decay": 0.0},
-        ]
-        self.optimizer = torch.optim.SGD(
-            groups,
-            lr=config.lr,
-            momentum=config.momentum,
-            weight_decay=config.weight_decay,
+def _last_state(checkpoint: Checkpoint, made_of: str, place: World) -> tuple[int, dict[str, Any]]:
+    """Return the step and state to go on from; (0, {}) for a fresh start."""
+    step, state = checkpoint.load() or (0, {})
+    if state and state["made_of"] != made_of:
+        log.warning(
+            "%s: states of another config, seed or labels; starting afresh", checkpoint.folder
         )
-        self.backbone.train()
+        step, state = 0, {}
+    if len(set(place.gather(step))) > 1:
+        raise InputError(
+            f"{checkpoint.folder}: the processes see different states there; it must lie on a file "
+            "system that all of them share"
+        )
+    return step, state
 
-    def step(self, images: Tensor, labels: Tensor, rate: float) -> tuple[float, float]:
-        """Take one step; return the loss and how many images were nearest to their identity."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        labels = labels.to(self.device)
-        images = images.to(self.device)
-        logits, penalty = self.head(self.backbone(images), labels)
-        loss = cross_entropy(logits, labels) + penalty
-        self.optimizer.zero_grad()
-        loss.backward()
-        if self.clip:
-            nn.utils.clip_grad_norm_(self.parameters, self.clip)
-        self.optimizer.step()
-        return loss.item(), float((logits.argmax(1) == labels).sum())
 
-    def state(self) -> dict[str, Any]:
-        return {
-            "backbone": self.backbone.state_dict(),
-            "head": self.head.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-        }
-
-    def load(self, state: dict[str, Any]) -> None:
-        self.backbone.load_state_dict(state["backbone"])
-        self.head.load_state_dict(state["head"])
-        self.optimizer.load_state_dict(state["optimizer"])
+def _entry(step: int, per_epoch: int, batch: int, totals: list[Any], rate: float) -> dict[str, Any]:
+    """Return an epoch's line of the curve, of the steps that were taken."""
+    loss, right, taken = totals
+    return {
+        "step": step,
+        "epoch": step // per_epoch,
+        "loss": loss / taken if taken else math.nan,
+        "accuracy": right / (taken * batch) if taken else math.nan,
+        "lr": rate,
+    }
