@@ -3,7 +3,8 @@
 python -m stages.generator
 
 Reads data/subset and data/features/train.npy; writes models/generator.safetensors and the training
-curve. A killed run continues.
+curve. A killed run continues. Several processes share the work (``vec2face.distributed``), as many
+as divide training.batch / training.micro_batch.
 """
 
 from pathlib import Path
@@ -12,7 +13,8 @@ import numpy as np
 import pandas as pd
 
 from stages import run
-from vec2face.faces.source import load_images, open_source
+from vec2face.distributed import world
+from vec2face.faces.source import open_source
 from vec2face.files import InputError, whole_file
 from vec2face.params import Params
 from vec2face.training.checkpoint import work_folder
@@ -24,25 +26,31 @@ CURVE = Path("reports/curves/generator.csv")
 
 def main() -> None:
     """Train the generator of ``params.yaml``."""
-    params = Params.load()
+    params, place = Params.load(), world()
     faces = open_source("data/subset")
-    features = np.load("data/features/train.npy")
+    features = np.load("data/features/train.npy", mmap_mode="r")
     if len(features) != len(faces):
         raise InputError(
             f"data/features/train.npy: {len(features)} rows for {len(faces)} images of "
             "data/subset; run the features stage again"
         )
-    images = load_images(faces, params.image_size)
+    work = place.gather(_work(params) if place.main else None)[0]
+    curve: list[dict[str, float]] = []
+    generator = train_generator(faces, features, params, work, on_log=curve.append)
+    if place.main:
+        generator.save(OUTPUT)
+        with whole_file(CURVE) as temporary:
+            pd.DataFrame(curve).to_csv(temporary, index=False, float_format="%.6g")
+
+
+def _work(params: Params) -> Path:
+    """Return the folder of this training's checkpoints; the number of processes is no part."""
     settings = params.model_dump(
         include={"seed", "image_size", "generator", "training"}, mode="json"
     )
     inputs = [Path("data/subset"), Path("data/features/train.npy"), Path(params.paths.recognizer)]
-    work = work_folder("generator", settings, VERSION, *inputs)
-    curve: list[dict[str, float]] = []
-    train_generator(images, features, params, work, on_log=curve.append).save(OUTPUT)
-    with whole_file(CURVE) as temporary:
-        pd.DataFrame(curve).to_csv(temporary, index=False, float_format="%.6g")
+    return work_folder("generator", settings, VERSION, *inputs)
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, shared=True)

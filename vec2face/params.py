@@ -101,7 +101,10 @@ class Training(Section):
     """Optimisation of the generator."""
 
     steps: Count
-    batch: Count
+    batch: Count  # images in a step, of all processes together
+    micro_batch: Count | None  # images computed at a time (null: all); what processes share
+    precision: Literal["float32", "bfloat16", "float16"]  # of generator and discriminator
+    compile: bool  # by torch.compile
     optimizer: Literal["adamw", "muon"]  # muon: for the matrices of the blocks; AdamW for the rest
     lr: Positive
     warmup: Annotated[int, Field(ge=0)]

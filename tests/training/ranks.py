@@ -28,7 +28,7 @@ def start(target: Callable[..., Any], *arguments: Any, size: int = 1) -> list[Ba
     return processes
 
 
-def finish(processes: list[BaseProcess], seconds: float = 60) -> list[int]:
+def finish(processes: list[BaseProcess], seconds: float = 300) -> list[int]:
     """Wait for all; return their exit codes (negative: the signal that ended them)."""
     for process in processes:
         process.join(seconds)

@@ -1,3 +1,5 @@
+import resource
+
 import pytest
 import torch
 
@@ -38,6 +40,20 @@ def test_a_failed_write_leaves_the_earlier_states(tmp_path):
     checkpoint.save(1, {"x": 1})
     with pytest.raises(Exception, match="pickle"):
         checkpoint.save(2, {"x": lambda: 0})
+    assert checkpoint.load() == (1, {"x": 1})
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_full_disk_is_named_and_leaves_the_earlier_states(tmp_path):
+    checkpoint = Checkpoint(tmp_path)
+    checkpoint.save(1, {"x": 1})
+    unlimited, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, most))
+    try:
+        with pytest.raises(OSError, match=r"make room.*state-0000000002\.pt"):
+            checkpoint.save(2, {"x": torch.zeros(100_000)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (unlimited, most))
     assert checkpoint.load() == (1, {"x": 1})
     assert len(list(tmp_path.iterdir())) == 1
 

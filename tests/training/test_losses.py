@@ -91,7 +91,7 @@ def test_lpips_equals_the_formula_of_its_paper(tmp_path, pair):
     torch.manual_seed(0)
     vgg = vgg16(weights=None).features.eval()
     torch.save({f"features.{n}": t for n, t in vgg.state_dict().items()}, tmp_path / "vgg16.pth")
-    found = losses.load_lpips(str(tmp_path / "vgg16.pth"))(*pair)
+    found = losses.load_lpips(str(tmp_path / "vgg16.pth"))(*pair).mean()
 
     # Zhang et al., eq. 1: unit-length activations after each block's last ReLU, channels weighted
     # by the learnt layers that come with the package, squared differences averaged over places.

@@ -4,11 +4,9 @@ Images are (B, 3, S, S) in [-1, 1]. Every loss is a mean over the batch, so that
 depend on its size.
 """
 
-from collections.abc import Callable
-
 import lpips
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vec2face.files import InputError
@@ -76,18 +74,21 @@ def discriminator(logits_real: Tensor, logits_fake: Tensor) -> Tensor:
     return 0.5 * ((logits_real - 1).pow(2).mean() + logits_fake.pow(2).mean())
 
 
-def adaptive_weight(reconstruction: Tensor, adversary: Tensor, last_layer: Tensor) -> Tensor:
+def adaptive_weight(
+    reconstruction: Tensor, adversary: Tensor, last_layer: Tensor, scale: float = 1.0
+) -> Tensor:
     """Ratio of the two losses' gradient norms at the last layer, at most 1e4, times 0.8.
 
-    From VQGAN (Esser et al., 2021, eq. 7). Both losses keep their graphs.
+    From VQGAN (Esser et al., 2021, eq. 7). Both losses keep their graphs, and come multiplied by
+    ``scale``, so that float16 can hold their gradients.
     """
     (a,) = torch.autograd.grad(reconstruction, last_layer, retain_graph=True)
     (b,) = torch.autograd.grad(adversary, last_layer, retain_graph=True)
-    return 0.8 * (a.norm() / (b.norm() + 1e-4)).clamp(0, 1e4).detach()
+    return 0.8 * (a.norm() / (b.norm() + 1e-4 * scale)).clamp(0, 1e4).detach()
 
 
-def load_lpips(weights: str) -> Callable[[Tensor, Tensor], Tensor]:
-    """Return LPIPS (VGG16) as a function of two image batches.
+def load_lpips(weights: str) -> nn.Module:
+    """Return LPIPS (VGG16), frozen: from two image batches to a distance (B, 1, 1, 1).
 
     Args:
         weights: torchvision's VGG16 weights (``vgg16-397923af.pth``); the linear layers on top come
@@ -107,7 +108,7 @@ def load_lpips(weights: str) -> Callable[[Tensor, Tensor], Tensor]:
             f"training.lpips_weights: {weights}: not torchvision's VGG16 weights ({error}); "
             "name that file, or set losses.lpips to 0 and use losses.perceptual"
         ) from error
-    return lambda fake, real: model(fake, real).mean()
+    return model
 
 
 def ramp(progress: float, start: float, full: float) -> float:

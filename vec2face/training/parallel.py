@@ -80,7 +80,7 @@ def synchronised(module: nn.Module, place: World) -> nn.Module:
     return DistributedDataParallel(
         module,
         device_ids=[place.device] if place.device.type == "cuda" else None,
-        broadcast_buffers=False,
+        forward_sync_buffers=False,
         gradient_as_bucket_view=True,
     )
 
