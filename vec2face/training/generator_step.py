@@ -52,7 +52,9 @@ class GeneratorRun:
         self.generator = Vec2Face(config)
         self.generator.standardise(*place.gather(_statistics(features) if place.main else None)[0])
         self.generator.to(**move)
-        self.average = copy.deepcopy(self.generator).eval().requires_grad_(False)
+        self.average: Vec2Face | None = None
+        if self.hyper.ema:
+            self.average = copy.deepcopy(self.generator).eval().requires_grad_(False)
         self.optimizers = _optimizers(self.generator, self.hyper, on_gpu)
         self.painter = self._trained(_Pass(self.generator, _paint))
         self.discriminator: PatchDiscriminator | None = None
@@ -198,7 +200,8 @@ class GeneratorRun:
         if taken:
             for optimizer in optimizers:
                 self.scaler.step(optimizer)
-            self._update_average(batch.step)
+            if self.average:
+                self._update_average(self.average, batch.step)
         self.scaler.update()
         if taken:
             return means
@@ -209,10 +212,10 @@ class GeneratorRun:
         return None
 
     @torch.no_grad()
-    def _update_average(self, step: int) -> None:
+    def _update_average(self, averaged: Vec2Face, step: int) -> None:
         # Early on the average follows quickly, so that it does not remember the initialisation.
         decay = min(self.hyper.ema, (1 + step) / (10 + step))
-        pairs = zip(self.average.parameters(), self.generator.parameters(), strict=True)
+        pairs = zip(averaged.parameters(), self.generator.parameters(), strict=True)
         for average, current in pairs:
             average.lerp_(current, 1 - decay)
 
@@ -227,11 +230,13 @@ class GeneratorRun:
             yield
 
     def result(self) -> Vec2Face:
-        """Return the averaged generator, in evaluation mode on the CPU."""
-        return self.average.cpu().eval()
+        """Return the generator, averaged if it is to be, in evaluation mode on the CPU."""
+        return (self.average or self.generator).cpu().eval().requires_grad_(False)
 
     def _members(self) -> dict[str, Any]:
-        members: dict[str, Any] = {"generator": self.generator, "average": self.average}
+        members: dict[str, Any] = {"generator": self.generator}
+        if self.average:
+            members["average"] = self.average
         members |= {f"optimizer{i}": member for i, member in enumerate(self.optimizers)}
         if self.discriminator:
             members |= {"discriminator": self.discriminator, "optimizer_d": self.optimizer_d}
