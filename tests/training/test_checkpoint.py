@@ -58,6 +58,12 @@ def test_a_full_disk_is_named_and_leaves_the_earlier_states(tmp_path):
     assert len(list(tmp_path.iterdir())) == 1
 
 
+def test_what_a_killed_process_left_half_written_is_removed(tmp_path):
+    (tmp_path / ".state-0000000001.pt.77.partial").write_bytes(b"half")
+    Checkpoint(tmp_path).save(2, {})
+    assert [path.name for path in tmp_path.iterdir()] == ["state-0000000002.pt"]
+
+
 def test_clear_removes_the_folder(tmp_path):
     checkpoint = Checkpoint(tmp_path / "run")
     checkpoint.save(1, {})
