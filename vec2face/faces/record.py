@@ -13,6 +13,7 @@ Layout (RecordIO of DMLC, with MXNet's image header), all numbers little-endian:
   key, and later records (one an identity) hold no image. Without it every record is an image.
 """
 
+import contextlib
 import mmap
 import struct
 from array import array
@@ -113,7 +114,8 @@ class RecordWriter:
 
     def discard(self) -> None:
         """Close an unfinished file, which stays unreadable: it has no index."""
-        self._file.close()
+        with contextlib.suppress(OSError):  # on a full disk not even this succeeds
+            self._file.close()
 
     def __enter__(self) -> Self:
         return self

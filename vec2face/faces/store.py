@@ -227,7 +227,8 @@ class FaceStoreWriter:
         if self._shard is not None:
             self._shard.discard()
         if self._features is not None:
-            self._features.close()
+            with contextlib.suppress(OSError):  # as a full disk has it
+                self._features.close()
         self._stack.__exit__(kind, error, trace)  # drops the unfinished folder
 
 
