@@ -211,7 +211,6 @@ def test_killed_at_random_the_bytes_are_those_of_a_run_that_was_not(start, expec
             kill(process)
             left.append([*tmp_path.glob("killed/work/**/block-*"), *tmp_path.glob("**/store-*")])
     finish(start("killed"))
-    print(seconds, [len(x) for x in left])
     assert any(left)
     assert results(tmp_path / "killed") == content
 
