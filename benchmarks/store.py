@@ -5,9 +5,9 @@
 
 Memory: a process of its own writes so many tiny images as shards, joins these as the dataset stage
 does, and reads them all; its peak may grow by ``LIMIT`` bytes an image (a label, a key and an
-offset have 8 each). DVC: ``add``, ``status`` and ``checkout`` of a store in a repository of its own;
-the peer is a folder of loose files as the released code writes them. What grows with the images is
-scaled to ``TARGET`` of them. Everything is written to the folder of temporary files (``TMPDIR``).
+offset have 8 each). DVC: ``add``, ``status`` and ``checkout`` of a store in a repository of its
+own; the peer is a folder of loose files as the released code writes them. What grows with the
+images is scaled to ``TARGET`` of them. All is written to ``TMPDIR``.
 
 Prints a line for each and exits with 1 if memory exceeds the limit.
 """
