@@ -34,7 +34,7 @@ from vec2face.analysis.separability import (
     separated_share,
 )
 from vec2face.blocks import Arrays, Blocks, code, stamp
-from vec2face.distributed import world
+from vec2face.distributed import as_if_alone, world
 from vec2face.faces.source import Source, load_images, open_source
 from vec2face.files import InputError, whole_file, write_json
 from vec2face.models import features
@@ -50,6 +50,7 @@ IDENTITIES = 10_000  # identities rendered without perturbation
 BLOCK = features.BLOCK  # images at a time
 GENERATOR = Path("models/generator.safetensors")
 VECTORS, REAL_FEATURES = Path("data/identities.npy"), Path("data/features/held_out.npy")
+JOBS = ("generated", "held_out", "pure", "copies")
 CODE = [
     *features.CODE,
     *code("randomness", "models/generator", "models/masks", "sampling/dataset"),
@@ -98,15 +99,28 @@ def main() -> None:
         "copies": (len(real_labels), partial(painted, real_features, "reconstruction mask")),
     }
     blocks = {name: finish(work / name, name, *job) for name, job in jobs.items()}
-    if not world().main:
-        return
-    found = {name: blocks[name].join(range(0, count, BLOCK)) for name, (count, _) in jobs.items()}
-    found["held_out"]["features"] = real_features
+    if world().main:
+        counts = {name: range(0, count, BLOCK) for name, (count, _) in jobs.items()}
+        found = {name: blocks[name].join(counts[name]) for name in jobs}
+        found["held_out"]["features"] = real_features
+        originals = load_images(held_out, generator.image_size, range(len(real_labels)))
+        with as_if_alone():
+            report(found, originals, labels, real_labels, identities, vectors)
+        shutil.rmtree(work)
 
-    originals = load_images(held_out, generator.image_size, range(len(real_labels)))
+
+def report(
+    found: dict[str, Arrays],
+    originals: np.ndarray,
+    labels: np.ndarray,
+    real_labels: np.ndarray,
+    identities: np.ndarray,
+    vectors: np.ndarray,
+) -> None:
+    """Measure what was found, and write it."""
     quality: dict[str, float] = {"pixel_r2": pixel_r2(originals, found["copies"]["images"])}
-    for prefix in paths:
-        made, real, pure, copied = (found[job][f"{prefix}features"] for job in jobs)
+    for prefix in ("", "second_"):
+        made, real, pure, copied = (found[job][f"{prefix}features"] for job in JOBS)
         measures = describe(made, labels)[0]
         measures |= {f"held_out_{k}": v for k, v in describe(real, real_labels)[0].items()}
         nearest = nearest_other(pure)
@@ -128,7 +142,6 @@ def main() -> None:
     quality["measured_images"] = len(labels)
     # A measure that needs two images per person has no value where there is one.
     write_json("reports/quality.json", {k: v for k, v in quality.items() if np.isfinite(v)})
-    shutil.rmtree(work)
 
 
 def finish(work: Path, what: str, count: int, make: Callable[[range], Arrays]) -> Blocks:

@@ -13,7 +13,7 @@ import numpy as np
 
 from stages import run
 from vec2face.blocks import stamp
-from vec2face.distributed import world
+from vec2face.distributed import as_if_alone, world
 from vec2face.faces.source import open_readable
 from vec2face.models.features import CODE, extract_to, open_recognizer
 from vec2face.params import Params
@@ -30,8 +30,9 @@ def main() -> None:
     extract_to(work / "features.npy", open_recognizer(recognizer), source)
     if world().main:
         features = np.asarray(np.load(work / "features.npy", mmap_mode="r"))
-        people = identity_means(features, source.labels)
-        PCA.fit(people, feature_scale(features)).save(Path("models/pca.npz"))
+        with as_if_alone():
+            people = identity_means(features, source.labels)
+            PCA.fit(people, feature_scale(features)).save(Path("models/pca.npz"))
         del features
         shutil.rmtree(work)
 
