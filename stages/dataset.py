@@ -4,7 +4,8 @@
 
 Reads data/identities.npy, models/pca.npz (its feature scale) and models/generator.safetensors;
 writes data/generated (a FaceStore), data/generated_vectors.npy and reports/perturbation.json (how
-often a vector was drawn again). A killed run goes on where it stopped.
+often a vector was drawn again). Several processes share the work, and a killed run goes on where
+it stopped.
 """
 
 import shutil
@@ -14,6 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from stages import run
+from vec2face.blocks import code
+from vec2face.distributed import world
 from vec2face.files import write_json
 from vec2face.models.generator import Vec2Face
 from vec2face.models.inference import arrange_for_inference
@@ -27,18 +30,11 @@ from vec2face.training.checkpoint import work_folder
 IDENTITIES, PCA_FILE = Path("data/identities.npy"), Path("models/pca.npz")
 GENERATOR = Path("models/generator.safetensors")
 RELEASED_BATCH = 64  # images that share a mask ratio in the authors' generation
-CODE = [  # what decides the bytes of an image; another version of it starts afresh
-    Path(__file__).parents[1] / "vec2face" / f"{module}.py"
-    for module in (
-        "randomness",
-        "faces/images",
-        "models/generator",
-        "models/inference",
-        "models/masks",
-        "sampling/dataset",
-        "sampling/perturbation",
-    )
-]
+CODE = code(  # what decides the bytes of an image; another version of it starts afresh
+    *("randomness", "faces/images", "faces/record", "faces/store"),
+    *("models/generator", "models/inference", "models/masks"),
+    *("sampling/dataset", "sampling/perturbation"),
+)
 
 
 def main() -> None:
@@ -57,11 +53,11 @@ def main() -> None:
     work = work_folder(
         "dataset", repr(perturbation), ratios, s.jpeg_quality, IDENTITIES, GENERATOR, *CODE
     )
-    generator = arrange_for_inference(Vec2Face.load(GENERATOR))
+    generator = arrange_for_inference(Vec2Face.load(GENERATOR).to(world().device))
     shared = RELEASED_BATCH if generator.config.released else 1
     summary = generate(
         generator,
-        np.load(IDENTITIES),
+        np.load(IDENTITIES, mmap_mode="r"),
         perturbation,
         partial(masks, p.seed, purpose="generation mask", ratio_shared_by=shared, **ratios),
         store="data/generated",
@@ -70,9 +66,10 @@ def main() -> None:
         made_by="stages/dataset.py",
         quality=s.jpeg_quality,
     )
-    write_json("reports/perturbation.json", summary)
-    shutil.rmtree(work)
+    if world().main:
+        write_json("reports/perturbation.json", summary)
+        shutil.rmtree(work)
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, shared=True)

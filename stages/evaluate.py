@@ -3,11 +3,13 @@
     python -m stages.evaluate
 
 The recognizers: one for each training set, the same net untrained (the floor), and the two of
-params.yaml that no stage trained. Writes reports/evaluation.json and
-reports/curves/roc.csv.
+params.yaml that no stage trained. Writes reports/evaluation.json and reports/curves/roc.csv.
+Several processes share the pairs of a benchmark, and a killed run goes on where it stopped.
 """
 
+import shutil
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -18,19 +20,26 @@ from vec2face.analysis.verification import (
     Embed,
     Verification,
     equal_error_rate,
-    evaluate_all,
+    pair_distances,
     roc_at,
     tar_at_far,
+    verify,
 )
-from vec2face.faces.benchmarks import find_benchmarks, load_benchmark
+from vec2face.blocks import Arrays, Blocks, code, stamp
+from vec2face.distributed import world
+from vec2face.faces.benchmarks import Benchmark, find_benchmarks, load_benchmark
 from vec2face.faces.source import load_images, open_source
-from vec2face.files import whole_file, write_json
+from vec2face.files import fingerprint, whole_file, write_json
+from vec2face.models import features
 from vec2face.models.features import open_recognizer
 from vec2face.models.recognizer import embed, load_recognizer, untrained_recognizer
 from vec2face.params import Params
+from vec2face.training.checkpoint import work_folder
 
 UNTRAINED_IMAGES = 4096
 """Training images, evenly spaced, that give the untrained net its batch-norm statistics."""
+PAIRS = 256  # of a block
+CODE = [*features.CODE, *code("analysis/verification", "faces/benchmarks", "faces/pairs")]
 
 
 def main() -> None:
@@ -38,23 +47,57 @@ def main() -> None:
     p = Params.load()
     benchmarks = find_benchmarks(p.paths.benchmarks)
     recognizers = load_all(p)
+    files = [trained(name) for name in p.training_sets]
+    files += [Path(p.paths.recognizer), Path(p.paths.second_recognizer)]
+    settings = [list(p.training_sets), p.seed, p.image_size, stamp("data/subset")]
+    work = work_folder("evaluate", settings, *files, *CODE)
     evaluation: dict[str, dict[str, dict[str, float]]] = {name: {} for name in recognizers}
     curves = []
     for name, path in tqdm(benchmarks.items(), unit="benchmark", disable=None):
-        for recognizer, result in evaluate_all(recognizers, load_benchmark(path)).items():
+        results = verify_all(recognizers, load_benchmark(path), work / fingerprint(stamp(path)))
+        for recognizer, result in results.items():
             evaluation[recognizer][name] = summary(result)
             far, tar = roc_at(result.distances, result.same)
             points = {"recognizer": recognizer, "benchmark": name, "far": far, "tar": tar}
             curves.append(pd.DataFrame(points))
-    write_json("reports/evaluation.json", evaluation)
-    with whole_file("reports/curves/roc.csv") as temporary:
-        pd.concat(curves).to_csv(temporary, index=False, float_format="%.6g")
+    if world().main:
+        write_json("reports/evaluation.json", evaluation)
+        with whole_file("reports/curves/roc.csv") as temporary:
+            pd.concat(curves).to_csv(temporary, index=False, float_format="%.6g")
+        shutil.rmtree(work)
+
+
+def trained(name: str) -> Path:
+    """Return the file of the recognizer that was trained on a set."""
+    return Path(f"models/fr/{name}.safetensors")
+
+
+def verify_all(
+    recognizers: dict[str, Embed], benchmark: Benchmark, work: Path
+) -> dict[str, Verification]:
+    """Do what ``evaluate_all`` does, by blocks in ``work``; the first process has the results."""
+    total = len(benchmark.same)
+
+    def make(first: int) -> Arrays:
+        pairs = range(first, min(first + PAIRS, total))
+        return {"distances": pair_distances(recognizers, benchmark, pairs)}
+
+    blocks = Blocks(work, make)
+    blocks.finish(range(0, total, PAIRS), benchmark.name)
+    if not world().main:
+        return {}
+    distances = blocks.join(range(0, total, PAIRS))["distances"]
+    return {
+        name: verify(distances[:, column], benchmark.same, benchmark.folds)
+        for column, name in enumerate(recognizers)
+    }
 
 
 def load_all(p: Params) -> dict[str, Embed]:
     """Return the recognizers by their names in the metrics."""
-    nets = {name: load_recognizer(f"models/fr/{name}.safetensors") for name in p.training_sets}
-    faces = open_source("data/subset")
+    device = world().device
+    nets = {name: load_recognizer(trained(name)).to(device) for name in p.training_sets}
+    faces = open_source("data/subset", verify=world().main)
     rows = np.unique(np.linspace(0, len(faces) - 1, UNTRAINED_IMAGES, dtype=int))
     nets["untrained"] = untrained_recognizer(
         nets["generated"].architecture,  # type: ignore[arg-type]
@@ -79,4 +122,4 @@ def summary(result: Verification) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, shared=True)

@@ -3,25 +3,40 @@
     python -m stages.features
 
 Reads data/subset, data/held_out and paths.recognizer; writes data/features/train.npy and
-held_out.npy, (images, D) float32 in the stores' row order, not normalised.
+held_out.npy, (images, D) float32 in the stores' row order, not normalised. Several processes share
+the work, and a killed run goes on where it stopped.
 """
 
-import numpy as np
+import shutil
+from pathlib import Path
 
 from stages import run
+from vec2face.blocks import stamp
+from vec2face.distributed import world
 from vec2face.faces.source import open_source
-from vec2face.files import whole_folder
-from vec2face.models.features import extract, open_recognizer
+from vec2face.files import link, sweep, whole_folder
+from vec2face.models.features import CODE, extract_to, open_recognizer
 from vec2face.params import Params
+from vec2face.training.checkpoint import work_folder
+
+STORES = {"train": "data/subset", "held_out": "data/held_out"}
 
 
 def main() -> None:
     """Extract and store."""
-    recognizer = open_recognizer(Params.load().paths.recognizer)
-    with whole_folder("data/features") as folder:
-        for store, name in (("subset", "train"), ("held_out", "held_out")):
-            np.save(folder / f"{name}.npy", extract(recognizer, open_source(f"data/{store}")))
+    path = Path(Params.load().paths.recognizer)
+    sources = {k: open_source(store, verify=world().main) for k, store in STORES.items()}
+    recognizer = open_recognizer(path)
+    work = work_folder("features", path, *map(stamp, STORES.values()), *CODE)
+    for name, source in sources.items():
+        extract_to(work / f"{name}.npy", recognizer, source)
+    if world().main:
+        sweep("data/features")
+        with whole_folder("data/features") as folder:
+            for name in STORES:
+                link(work / f"{name}.npy", folder / f"{name}.npy")
+        shutil.rmtree(work)
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, shared=True)

@@ -14,9 +14,14 @@ reports/quality.json, whose keys are
     image_to_vector_mean, image_to_vector_noise    image against its identity's vector: mean
                cosine, share below 0.3; image_to_own_vector_mean: against the one it was made from
     reconstruction_cosine, pixel_r2    held-out people, generated again from their own features
+
+Several processes share generation and features, and a killed run goes on where it stopped.
 """
 
+import shutil
+from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 
@@ -28,28 +33,43 @@ from vec2face.analysis.separability import (
     nearest_other,
     separated_share,
 )
-from vec2face.faces.source import load_images, open_source
+from vec2face.blocks import Arrays, Blocks, code, stamp
+from vec2face.distributed import as_if_alone, world
+from vec2face.faces.source import Source, load_images, open_source
 from vec2face.files import InputError, whole_file, write_json
-from vec2face.models.features import extract, open_recognizer
+from vec2face.models import features
+from vec2face.models.features import extract_rows, open_recognizer
 from vec2face.models.generator import Vec2Face
 from vec2face.models.masks import masks
 from vec2face.params import Params
 from vec2face.sampling.dataset import render
+from vec2face.training.checkpoint import work_folder
 
 LIMIT = 20_000  # images of a store, from its start: pairs grow with the square
 IDENTITIES = 10_000  # identities rendered without perturbation
+BLOCK = features.BLOCK  # images at a time
+GENERATOR = Path("models/generator.safetensors")
+VECTORS, REAL_FEATURES = Path("data/identities.npy"), Path("data/features/held_out.npy")
+JOBS = ("generated", "held_out", "pure", "copies")
+CODE = [
+    *features.CODE,
+    *code("randomness", "models/generator", "models/masks", "sampling/dataset"),
+]
 
 
 def main() -> None:
     """Measure everything under every recognizer."""
     p = Params.load()
-    generator = Vec2Face.load("models/generator.safetensors")
+    generator = Vec2Face.load(GENERATOR).to(world().device)
     draw = partial(masks, p.seed, **p.sampling.masks.model_dump())
+    paths = {"": Path(p.paths.recognizer), "second_": Path(p.paths.second_recognizer)}
+    recognizers = {prefix: open_recognizer(path) for prefix, path in paths.items()}
 
-    generated, held_out = open_source("data/generated"), open_source("data/held_out")
-    identities = np.load("data/identities.npy")
+    stores = ("data/generated", "data/held_out")
+    generated, held_out = (open_source(store, verify=world().main) for store in stores)
+    identities = np.load(VECTORS)
     vectors = np.load("data/generated_vectors.npy", mmap_mode="r")
-    real_features = np.load("data/features/held_out.npy")
+    real_features = np.load(REAL_FEATURES)
     if len(vectors) != len(generated) or len(real_features) != len(held_out):
         raise InputError(
             f"{len(vectors)} vectors for {len(generated)} generated images, {len(real_features)} "
@@ -58,40 +78,78 @@ def main() -> None:
     labels, real_labels = generated.labels[:LIMIT], held_out.labels[:LIMIT]
     real_features = real_features[:LIMIT]
 
-    pure = render(generator, identities[:IDENTITIES], partial(draw, purpose="pure mask"))
-    originals = load_images(held_out, generator.image_size, range(len(real_labels)))
-    copies = render(generator, real_features, partial(draw, purpose="reconstruction mask"))
+    files = [GENERATOR, VECTORS, REAL_FEATURES, *paths.values()]
+    work = work_folder(
+        "measure", p.seed, p.sampling.masks.model_dump(), *map(stamp, stores), *files, *CODE
+    )
 
-    quality: dict[str, float] = {"pixel_r2": pixel_r2(originals, copies)}
-    paths = {"": p.paths.recognizer, "second_": p.paths.second_recognizer}
-    for prefix, path in paths.items():
-        recognizer = open_recognizer(path)
-        features = extract(recognizer, generated, LIMIT)
-        real = extract(recognizer, held_out, LIMIT) if prefix else real_features
-        measures = describe(features, labels)[0]
+    def stored(source: Source, prefixes: Sequence[str], rows: range) -> Arrays:
+        return {f"{k}features": extract_rows(recognizers[k], source, rows) for k in prefixes}
+
+    def painted(wanted: np.ndarray, purpose: str, rows: range) -> Arrays:
+        masks_of = partial(draw, purpose=purpose)
+        images = render(generator, wanted[rows.start : rows.stop], masks_of, rows.start)
+        seen = {f"{k}features": r.features(images) for k, r in recognizers.items()}
+        return {"images": images, **seen}
+
+    jobs: dict[str, tuple[int, Callable[[range], Arrays]]] = {
+        "generated": (len(labels), partial(stored, generated, ["", "second_"])),
+        "held_out": (len(real_labels), partial(stored, held_out, ["second_"])),
+        "pure": (len(identities[:IDENTITIES]), partial(painted, identities, "pure mask")),
+        "copies": (len(real_labels), partial(painted, real_features, "reconstruction mask")),
+    }
+    blocks = {name: finish(work / name, name, *job) for name, job in jobs.items()}
+    if world().main:
+        counts = {name: range(0, count, BLOCK) for name, (count, _) in jobs.items()}
+        found = {name: blocks[name].join(counts[name]) for name in jobs}
+        found["held_out"]["features"] = real_features
+        originals = load_images(held_out, generator.image_size, range(len(real_labels)))
+        with as_if_alone():
+            report(found, originals, labels, real_labels, identities, vectors)
+        shutil.rmtree(work)
+
+
+def report(
+    found: dict[str, Arrays],
+    originals: np.ndarray,
+    labels: np.ndarray,
+    real_labels: np.ndarray,
+    identities: np.ndarray,
+    vectors: np.ndarray,
+) -> None:
+    """Measure what was found, and write it."""
+    quality: dict[str, float] = {"pixel_r2": pixel_r2(originals, found["copies"]["images"])}
+    for prefix in ("", "second_"):
+        made, real, pure, copied = (found[job][f"{prefix}features"] for job in JOBS)
+        measures = describe(made, labels)[0]
         measures |= {f"held_out_{k}": v for k, v in describe(real, real_labels)[0].items()}
-        pure_features = recognizer.features(pure)
-        nearest = nearest_other(pure_features)
+        nearest = nearest_other(pure)
         measures["pure_separated_share"] = separated_share(nearest)
         measures["pure_nearest_other_mean"] = float(nearest.mean())
-        copied = feature_cosine(real, recognizer.features(copies))
-        measures["reconstruction_cosine"] = float(copied.mean())
+        measures["reconstruction_cosine"] = float(feature_cosine(real, copied).mean())
         if not prefix:  # the vectors live in this recognizer's space
             rows = np.arange(len(labels))
-            to_vector = image_to_identity(features, identities, labels)
-            to_own = image_to_identity(features, np.asarray(vectors[: len(labels)]), rows)
-            to_pure = image_to_identity(pure_features, identities, np.arange(len(pure)))
+            to_vector = image_to_identity(made, identities, labels)
+            to_own = image_to_identity(made, np.asarray(vectors[: len(labels)]), rows)
+            to_pure = image_to_identity(pure, identities, np.arange(len(pure)))
             measures["image_to_vector_mean"] = float(to_vector.mean())
             measures["image_to_vector_noise"] = float((to_vector < 0.3).mean())
             measures["image_to_own_vector_mean"] = float(to_own.mean())
             measures["pure_to_vector_mean"] = float(to_pure.mean())
             with whole_file("data/generated_features.npy") as part, part.open("wb") as file:
-                np.save(file, features)
+                np.save(file, made)
         quality |= {prefix + key: float(value) for key, value in measures.items()}
     quality["measured_images"] = len(labels)
     # A measure that needs two images per person has no value where there is one.
     write_json("reports/quality.json", {k: v for k, v in quality.items() if np.isfinite(v)})
 
 
+def finish(work: Path, what: str, count: int, make: Callable[[range], Arrays]) -> Blocks:
+    """Make the blocks of ``count`` rows together with the other processes."""
+    blocks = Blocks(work, lambda first: make(range(first, min(first + BLOCK, count))))
+    blocks.finish(range(0, count, BLOCK), what)
+    return blocks
+
+
 if __name__ == "__main__":
-    run(main)
+    run(main, shared=True)

@@ -2,26 +2,40 @@
 
     python -m stages.pca
 
-Reads the faces at paths.pca_faces; writes models/pca.npz.
+Reads the faces at paths.pca_faces; writes models/pca.npz. Several processes share the extraction of
+features, and a killed run goes on where it stopped.
 """
 
+import shutil
 from pathlib import Path
 
+import numpy as np
+
 from stages import run
+from vec2face.blocks import stamp
+from vec2face.distributed import as_if_alone, world
 from vec2face.faces.source import open_readable
-from vec2face.models.features import extract, open_recognizer
+from vec2face.models.features import CODE, extract_to, open_recognizer
 from vec2face.params import Params
 from vec2face.sampling.pca import PCA, feature_scale, identity_means
+from vec2face.training.checkpoint import work_folder
 
 
 def main() -> None:
     """Extract, average per identity, fit."""
     p = Params.load()
     source = open_readable(p.paths.pca_faces, corrupt=p.subset.corrupt)
-    features = extract(open_recognizer(p.paths.recognizer), source)
-    people = identity_means(features, source.labels)
-    PCA.fit(people, feature_scale(features)).save(Path("models/pca.npz"))
+    recognizer = Path(p.paths.recognizer)
+    work = work_folder("pca", recognizer, p.subset.corrupt, stamp(p.paths.pca_faces), *CODE)
+    extract_to(work / "features.npy", open_recognizer(recognizer), source)
+    if world().main:
+        features = np.asarray(np.load(work / "features.npy", mmap_mode="r"))
+        with as_if_alone():
+            people = identity_means(features, source.labels)
+            PCA.fit(people, feature_scale(features)).save(Path("models/pca.npz"))
+        del features
+        shutil.rmtree(work)
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, shared=True)

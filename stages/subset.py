@@ -3,23 +3,31 @@
     python -m stages.subset
 
 Reads the faces at paths.faces; writes data/subset and data/held_out (FaceStores), whose manifests
-count the entries that could not be read, if subset.corrupt lets them be skipped.
+count the entries that could not be read, if subset.corrupt lets them be skipped. Several processes
+share the copying, and a killed run keeps the shards it has finished.
 """
 
+import hashlib
+import shutil
 from functools import partial
 
 import numpy as np
 
 from stages import run
+from vec2face.blocks import code, stamp
+from vec2face.distributed import world
 from vec2face.faces.source import open_source, readable
 from vec2face.faces.subset import choose, choose_released, copy_rows
 from vec2face.params import Params
+from vec2face.training.checkpoint import work_folder
+
+CODE = code("faces/record", "faces/store", "faces/subset")
 
 
 def main() -> None:
     """Choose twice, the second time among the identities left, and copy."""
     p = Params.load()
-    source = open_source(p.paths.faces, corrupt=p.subset.corrupt)
+    source = open_source(p.paths.faces, verify=world().main, corrupt=p.subset.corrupt)
     pick = partial(
         choose,
         source.labels,
@@ -37,9 +45,21 @@ def main() -> None:
     taken = np.unique(source.labels[train]).tolist()
     apart = pick(identities=p.subset.held_out, exclude=taken)
     found = [readable(source, rows, corrupt=p.subset.corrupt) for rows in (train, apart)]
-    for (rows, skipped), path in zip(found, ("data/subset", "data/held_out"), strict=True):
-        copy_rows(source, rows, path, seed=p.seed, made_by="stages/subset.py", skipped=skipped)
+    chosen = [hashlib.sha256(rows.tobytes()).hexdigest() for rows, _ in found]
+    work = work_folder("subset", p.seed, chosen, stamp(p.paths.faces), *CODE)
+    for (rows, skipped), name in zip(found, ("subset", "held_out"), strict=True):
+        copy_rows(
+            source,
+            rows,
+            f"data/{name}",
+            work=work / name,
+            seed=p.seed,
+            made_by="stages/subset.py",
+            skipped=skipped,
+        )
+    if world().main:
+        shutil.rmtree(work)
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, shared=True)

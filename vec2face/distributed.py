@@ -18,13 +18,17 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import torch
 import torch.distributed as dist
+from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from vec2face.files import InputError
+
+_ALONE = "VEC2FACE_THREADS_ALONE"  # the threads a single process would have had, for the others
 
 
 @dataclass(frozen=True)
@@ -92,7 +96,11 @@ def join() -> Iterator[World]:
     os.environ.update({name: str(value) for name, value in place.items()})
     if torch.cuda.is_available():
         torch.cuda.set_device(int(place["LOCAL_RANK"]) % torch.cuda.device_count())
-    dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
+    # A process may wait for hours until another has read a store or finished its blocks; that one
+    # has died is noticed by what started them.
+    dist.init_process_group(
+        "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=timedelta(days=1)
+    )
     try:
         yield world()
     finally:
@@ -117,9 +125,23 @@ def launch(main: Callable[..., None], *arguments: str) -> None:
     module = sys.modules["__main__"].__spec__.name  # type: ignore[union-attr]
     environment = {k: v for k, v in os.environ.items() if k != "VEC2FACE_LAUNCH"}
     command = [*prefix, sys.executable, "-m", module, *arguments]
-    ended = subprocess.run(command, check=False, env=environment | {"VEC2FACE_PROCESSES": "1"})
+    environment["VEC2FACE_PROCESSES"] = "1"
+    environment[_ALONE] = os.environ.get("OMP_NUM_THREADS") or str(len(os.sched_getaffinity(0)))
+    ended = subprocess.run(command, check=False, env=environment)
     if ended.returncode:
         raise SystemExit(ended.returncode)
+
+
+@contextlib.contextmanager
+def as_if_alone() -> Iterator[None]:
+    """Give BLAS the threads it has where a stage is one process, for work that only one does.
+
+    torchrun leaves each of several processes one thread, and sums of matrix products are rounded by
+    the number of threads: without this a fit would differ in its last bits.
+    """
+    limit = int(os.environ[_ALONE]) if _ALONE in os.environ else None
+    with threadpool_limits(limit, user_api="blas"):
+        yield
 
 
 def _launcher(environment: Any) -> list[str]:

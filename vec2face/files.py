@@ -1,13 +1,18 @@
 """Files: whole or not at all, and named by what is in them."""
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class InputError(ValueError):
@@ -15,32 +20,101 @@ class InputError(ValueError):
 
 
 @contextlib.contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Name the file that a full disk refuses: the system's own message does not."""
+    try:
+        yield
+    except OSError as error:
+        # numpy counts what it could not write, and gives no number of the error.
+        if error.errno in _FULL or (error.errno is None and "requested and" in str(error)):
+            reason = error.strerror or f"only part of it ({error})"
+            message = f"{path}: cannot be written: {reason}; make room on its disk and run again"
+            raise InputError(message) from error
+        raise
+
+
+@contextlib.contextmanager
 def whole_file(path: Path | str) -> Iterator[Path]:
-    """Yield a temporary name beside ``path``; rename it to ``path`` only if the block succeeds."""
+    """Yield a temporary name beside ``path``; rename it to ``path`` only if the block succeeds.
+
+    Raises:
+        InputError: if the disk is full.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        yield temporary
-        temporary.replace(path)
+        with _writing(path):
+            yield temporary
+            temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
 def whole_folder(path: Path | str) -> Iterator[Path]:
-    """Yield a temporary folder beside ``path``; it replaces ``path`` only if the block succeeds."""
+    """Yield a temporary folder beside ``path``; it replaces ``path`` only if the block succeeds.
+
+    Raises:
+        InputError: if the disk is full.
+    """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     try:
-        yield temporary
-        if path.exists():
-            shutil.rmtree(path)
-        temporary.rename(path)
+        with _writing(path):
+            yield temporary
+            if path.exists():
+                shutil.rmtree(path)
+            temporary.rename(path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def sweep(*paths: Path | str) -> None:
+    """Remove what killed processes left of ``paths`` under temporary names; a name may hold *."""
+    for path in map(Path, paths):
+        for leftover in path.parent.glob(f".{path.name}.*.partial"):
+            if leftover.is_dir():
+                shutil.rmtree(leftover)
+            else:
+                leftover.unlink()
+
+
+def link(source: Path, target: Path) -> None:
+    """Give a file a second name, at no cost of disk; on another file system, copy it."""
+    try:
+        target.hardlink_to(source)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+@contextlib.contextmanager
+def row_file(path: Path | str, rows: int, width: int) -> Iterator[Callable[[np.ndarray], None]]:
+    """Write an ``.npy`` (rows, width) float32 part by part, without ever holding it.
+
+    Yields what appends some rows. (A memory map would do, but on a full disk it kills the process.)
+
+    Raises:
+        InputError: if the disk is full.
+        ValueError: if the parts are of another width, or together of another number of rows.
+    """
+    found = 0
+    with whole_file(path) as temporary, temporary.open("wb") as file:
+        about = {"descr": "<f4", "fortran_order": False, "shape": (rows, width)}
+        np.lib.format.write_array_header_1_0(file, about)
+
+        def append(part: np.ndarray) -> None:
+            nonlocal found
+            if part.shape[1:] != (width,):
+                raise ValueError(f"{path}: rows of {part.shape[1:]}, not of {width}")
+            found += len(part)
+            file.write(np.ascontiguousarray(part, "<f4").tobytes())
+
+        yield append
+        if found != rows:
+            raise ValueError(f"{path}: {found} rows came, not {rows}")
 
 
 def inside(folder: Path, name: str) -> Path:

@@ -130,7 +130,7 @@ def test_rows_are_copied_byte_by_byte_and_renumbered(tmp_path):
             writer.append(image, label)
     source = open_source(tmp_path / "a.rec")
     rows = np.array([1, 2, 5, 9, 11])
-    copy_rows(source, rows, tmp_path / "store", seed=4, made_by="a test")
+    copy_rows(source, rows, tmp_path / "store", work=tmp_path / "work", seed=4, made_by="a test")
     store = open_source(tmp_path / "store")
     assert [store.encoded(i) for i in range(5)] == [images[i] for i in rows]
     assert store.labels.tolist() == [0, 1, 2, 2, 0]

@@ -46,3 +46,24 @@ def test_feature_that_is_not_finite_names_the_image(source):
     with pytest.raises(InputError) as error:
         features.extract(Broken(), source)
     assert str(error.value).startswith(source.where(6))
+
+
+def test_blocks_on_disk_give_the_same_and_a_stopped_run_continues(source, tmp_path):
+    class Once(MeanColour):
+        calls = 0
+
+        def features(self, images):
+            if self.calls == 2:
+                raise KeyboardInterrupt
+            self.calls += 1
+            return super().features(images)
+
+    path = tmp_path / "work/features.npy"
+    with pytest.raises(KeyboardInterrupt):
+        features.extract_to(path, Once(), source)
+    assert not path.exists()
+    features.extract_to(path, Once(), source)  # one of three blocks is left
+    assert np.array_equal(np.load(path), features.extract(MeanColour(), source))
+    assert [p.name for p in path.parent.iterdir()] == ["features.npy"]
+    features.extract_to(path, None, source)  # it is there: nothing is asked
+    assert path.exists()

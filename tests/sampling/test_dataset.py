@@ -1,10 +1,3 @@
-import os
-import signal
-import subprocess
-import sys
-import time
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -24,15 +17,14 @@ class Stub(nn.Module):
 
     image_size = 16
 
-    def __init__(self, pause=0.0, fail_at=None):
+    def __init__(self, fail_at=None):
         super().__init__()
-        self.batches, self.pause, self.fail_at = [], pause, fail_at
+        self.batches, self.fail_at = [], fail_at
 
     def forward(self, features, drop, mask):
         if len(self.batches) == self.fail_at:
             raise KeyboardInterrupt
         self.batches.append(len(features))
-        time.sleep(self.pause)
         assert features.dtype == torch.float32
         assert drop.shape == mask.shape == (len(features), 49)
         assert not torch.is_grad_enabled()
@@ -143,54 +135,47 @@ def test_interrupted_run_goes_on_where_it_stopped(tmp_path):
     assert content(tmp_path / "whole") == content(tmp_path / "cut")
 
 
-def test_damaged_block_is_made_again(tmp_path):
-    run(tmp_path, batch=8)
-    before = content(tmp_path)
-    block = tmp_path / "work/block-0000000008.npz"
+def test_damaged_blocks_and_shards_are_made_again(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, Stub(fail_at=4), batch=8)
+    block = tmp_path / "work/blocks/block-0000000008.npz"
     data = bytearray(block.read_bytes())
     data[len(data) // 2] ^= 255
     block.write_bytes(data)
-    (tmp_path / "work/block-0000000016.npz").write_bytes(b"")
+    block.with_name("block-0000000016.npz").write_bytes(b"")
     generator = Stub()
     run(tmp_path, generator, batch=8)
-    assert generator.batches == [8, 8]
-    assert content(tmp_path) == before
-
-
-KILLED = """
-import sys
-from pathlib import Path
-from tests.sampling import test_dataset
-test_dataset.dataset.BLOCK = 8
-test_dataset.run(Path(sys.argv[1]), test_dataset.Stub(pause=0.1), batch=2)
-"""
-
-
-def test_killed_process_continues_to_the_same_bytes(tmp_path):
-    root = Path(__file__).parents[2]
-    process = subprocess.Popen(
-        [sys.executable, "-c", KILLED, str(tmp_path / "cut")],
-        cwd=root,
-        env={**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"},
-    )
-    done = tmp_path / "cut/work"
-    deadline = time.monotonic() + 200
-    while len(list(done.glob("block-*.npz"))) < 2 and time.monotonic() < deadline:
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
-    left = len(list(done.glob("block-*.npz")))
-    assert 2 <= left < 5
-    (tmp_path / "cut/.generated.1.partial").mkdir()  # as a kill while the store is written leaves
+    assert generator.batches == [3, 8, 8]  # the missing one, then those found damaged
+    run(tmp_path / "whole", batch=8)
+    assert content(tmp_path) == content(tmp_path / "whole")
+    shard = tmp_path / "work/store-00000/part-00000.rec"  # its blocks are gone
+    data = bytearray(shard.read_bytes())
+    data[len(data) // 2] ^= 255
+    shard.unlink()  # not through the link that the store is
+    shard.write_bytes(data)
     generator = Stub()
-    run(tmp_path / "cut", generator, batch=2)
-    assert sum(generator.batches) == 35 - 8 * left
-    run(tmp_path / "whole", batch=2)
-    assert content(tmp_path / "whole") == content(tmp_path / "cut")
-    assert sorted(p.name for p in (tmp_path / "cut").iterdir()) == [
-        "generated",
-        "vectors.npy",
-        "work",
+    run(tmp_path, generator, batch=8)
+    assert generator.batches == [8, 8, 8, 8, 3]
+    assert content(tmp_path) == content(tmp_path / "whole")
+
+
+def test_finished_shards_are_taken_and_their_blocks_gone(tmp_path, monkeypatch):
+    def stop(*arguments, **options):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(dataset, "join_stores", stop)
+        run(tmp_path, images_per_shard=10)
+    assert not (tmp_path / "generated").exists()
+    assert not list(tmp_path.glob("work/blocks/*"))
+    generator = Stub()
+    run(tmp_path, generator, images_per_shard=10)
+    assert generator.batches == []
+    run(tmp_path / "whole")
+    stores = [open_source(tmp_path / name) for name in ("generated", "whole/generated")]
+    assert [len(store.manifest["shards"]) for store in stores] == [4, 1]
+    assert [[s.encoded(i) for i in range(35)] for s in stores[:1]] == [
+        [s.encoded(i) for i in range(35)] for s in stores[1:]
     ]
 
 

@@ -135,3 +135,12 @@ def test_spectrum_counts_the_dimensions_that_matter():
     assert spectrum["effective_dimensions"] == pytest.approx(10, rel=0.02)
     assert spectrum["share_of_first_1"] == pytest.approx(0.1, abs=0.01)
     assert (spectrum["rank"], spectrum["people"], spectrum["dimensions"]) == (10, 20_000, 10)
+
+
+@given(st.integers(2, 70), st.integers(2, 5), st.integers(1, 9))
+def test_the_scale_in_blocks_is_numpys_to_the_bit(rows, dimension, at_once):
+    features = people(rows, dimension, seed=rows)
+    whole = float(np.sqrt(np.var(features, axis=0, dtype=np.float64).mean()))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("vec2face.sampling.pca.AT_ONCE", at_once)
+        assert feature_scale(features) == whole

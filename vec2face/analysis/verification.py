@@ -11,11 +11,12 @@ Counting is by histogram: a pair is accepted from one threshold index on, so cum
 pair with each threshold gives.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from vec2face.blocks import cut
 from vec2face.faces.benchmarks import Benchmark
 from vec2face.faces.images import decode
 from vec2face.files import InputError
@@ -116,16 +117,28 @@ def evaluate_all(
     embeds: Mapping[str, Embed], benchmark: Benchmark, *, block: int = 512
 ) -> dict[str, Verification]:
     """Return the results of several recognizers; each picture is decoded once for all of them."""
-    rows: dict[str, list[np.ndarray]] = {name: [] for name in embeds}
-    for pictures in _blocks(benchmark, block + block % 2):
-        mirrored = np.ascontiguousarray(pictures[:, :, ::-1])
-        for name, embed in embeds.items():
-            # Sums and distances in float64, as the protocol's reference has them.
-            rows[name].append(embed(pictures).astype(np.float64) + embed(mirrored))
+    runs = cut(0, len(benchmark.same), (block + 1) // 2)
+    found = np.concatenate([pair_distances(embeds, benchmark, pairs) for pairs in runs])
     return {
-        name: verify(squared_distances(np.concatenate(parts)), benchmark.same, benchmark.folds)
-        for name, parts in rows.items()
+        name: verify(found[:, column], benchmark.same, benchmark.folds)
+        for column, name in enumerate(embeds)
     }
+
+
+def pair_distances(embeds: Mapping[str, Embed], benchmark: Benchmark, pairs: range) -> np.ndarray:
+    """Return the squared distances of some pairs under several recognizers.
+
+    Returns:
+        (len(pairs), len(embeds)) float64.
+
+    Raises:
+        InputError: as ``evaluate``.
+    """
+    pictures = _decode(benchmark, range(2 * pairs.start, 2 * pairs.stop))
+    mirrored = np.ascontiguousarray(pictures[:, :, ::-1])
+    # Sums and distances in float64, as the protocol's reference has them.
+    sums = [embed(pictures).astype(np.float64) + embed(mirrored) for embed in embeds.values()]
+    return np.stack([squared_distances(embeddings) for embeddings in sums], 1)
 
 
 def squared_distances(embeddings: np.ndarray) -> np.ndarray:
@@ -136,21 +149,16 @@ def squared_distances(embeddings: np.ndarray) -> np.ndarray:
     return np.square(unit[0::2] - unit[1::2]).sum(axis=1)
 
 
-def _blocks(benchmark: Benchmark, block: int) -> Iterator[np.ndarray]:
-    """Yield uint8 (B, H, W, 3), all of the first picture's size."""
-    size = None
-    for first in range(0, len(benchmark.images), block):
-        pictures = []
-        for i, data in enumerate(benchmark.images[first : first + block], start=first):
-            picture = decode(data, f"{benchmark.name}, picture {i}", size)
-            size = size or picture.shape[0]
-            pictures.append(picture)
-        if len({p.shape for p in pictures}) > 1:
-            raise InputError(
-                f"{benchmark.name}: pictures {first} to {first + len(pictures) - 1} are not all"
-                f" {size}x{size}; benchmarks hold aligned squares of one size"
-            )
-        yield np.stack(pictures)
+def _decode(benchmark: Benchmark, rows: range) -> np.ndarray:
+    """Return some pictures, uint8 (B, H, W, 3), all of the first picture's size."""
+    size = decode(benchmark.images[0], f"{benchmark.name}, picture 0").shape[0]
+    pictures = [decode(benchmark.images[i], f"{benchmark.name}, picture {i}", size) for i in rows]
+    if len({p.shape for p in pictures}) > 1:
+        raise InputError(
+            f"{benchmark.name}: pictures {rows[0]} to {rows[-1]} are not all {size}x{size};"
+            " benchmarks hold aligned squares of one size"
+        )
+    return np.stack(pictures)
 
 
 def roc(distances: np.ndarray, same: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

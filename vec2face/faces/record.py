@@ -13,6 +13,7 @@ Layout (RecordIO of DMLC, with MXNet's image header), all numbers little-endian:
   key, and later records (one an identity) hold no image. Without it every record is an image.
 """
 
+import contextlib
 import mmap
 import struct
 from array import array
@@ -30,6 +31,7 @@ _HEAD = struct.Struct("<IfQQ")
 _LENGTH_BITS = 29
 _LARGEST_LABEL = 2**24  # above this a float32 skips integers
 _AT_ONCE = 2**16  # records whose labels are read together
+_KEPT = 16  # records read whose pages the map keeps
 
 
 def pack(data: bytes, label: float, key: int, labels: tuple[float, ...] = ()) -> bytes:
@@ -113,7 +115,8 @@ class RecordWriter:
 
     def discard(self) -> None:
         """Close an unfinished file, which stays unreadable: it has no index."""
-        self._file.close()
+        with contextlib.suppress(OSError):  # on a full disk not even this succeeds
+            self._file.close()
 
     def __enter__(self) -> Self:
         return self
@@ -148,6 +151,7 @@ class RecordFile:
             if self.path.stat().st_size < 8:
                 raise InputError(f"{self.path}: an empty file; copy it again")
             self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        self._reads = 0
         self._words = np.frombuffer(self._map, "<u4", len(self._map) // 4)
         late = keys[offsets + 8 > len(self._map)]
         if len(late):
@@ -249,6 +253,11 @@ class RecordFile:
                 raise InputError(f"{self.path}, {key}: truncated; copy the file again")
             parts.append(self._map[start : start + length])
             if part in (0, 3):
+                self._reads += 1
+                if self._reads % _KEPT == 0:
+                    # What was read would count as this process's memory for as long as the map
+                    # lives; the system still has it in its cache.
+                    self._map.madvise(mmap.MADV_DONTNEED)
                 return _MAGIC_BYTES.join(parts)
             offset = start + (length + 3) // 4 * 4
 

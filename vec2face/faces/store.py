@@ -17,8 +17,9 @@ from typing import Any, BinaryIO, Self
 import numpy as np
 
 from vec2face.faces.record import RecordFile, RecordWriter
-from vec2face.files import InputError, sha256, whole_folder, write_json
+from vec2face.files import InputError, link, row_file, sha256, sweep, whole_folder, write_json
 
+IMAGES_PER_SHARD = 100_000
 _REMEDY = "make the store again"
 
 
@@ -99,6 +100,11 @@ class FaceStore:
         """Return row i's feature, (D,) float32, or None if the store holds none."""
         return None if self._features is None else np.array(self._features[i], np.float32)
 
+    @property
+    def feature_table(self) -> np.ndarray:
+        """All features, (images, D) float32, as a memory map; (images, 0) if there are none."""
+        return np.empty((len(self), 0), np.float32) if self._features is None else self._features
+
     def where(self, i: int) -> str:
         """Name row i for an error message."""
         shard, row = self._locate(i)
@@ -137,12 +143,10 @@ class FaceStoreWriter:
         image_size: int,
         seed: int,
         made_by: str,
-        images_per_shard: int = 100_000,
+        images_per_shard: int = IMAGES_PER_SHARD,
         skipped: Sequence[str] | None = None,
     ):
-        self._about: dict[str, Any] = {"image_size": image_size, "seed": seed, "made_by": made_by}
-        if skipped is not None:
-            self._about["skipped"] = {"count": len(skipped), "entries": list(skipped[:1000])}
+        self._about = _about(image_size, seed, made_by, skipped)
         self._limit = images_per_shard
         self._labels = array("q")
         self._features: BinaryIO | None = None
@@ -196,33 +200,19 @@ class FaceStoreWriter:
             self._counts.append(self._shard.images)
             self._shard = None
 
-    def _entry(self, name: str) -> dict[str, Any]:
-        file = self._folder / name
-        return {"name": name, "bytes": file.stat().st_size, "sha256": sha256(file)}
-
     def _complete(self) -> None:
         self._close_shard()
         np.save(self._folder / "labels.npy", np.array(self._labels, np.int64))
-        more = {}
         if self._features is not None:
             self._write_header(len(self._labels))
             self._features.close()
-            more["features"] = self._entry("features.npy")
         names = [f"part-{i:05d}" for i in range(len(self._counts))]
         shards = [
-            {**self._entry(f"{name}.rec"), "images": count}
+            {**_entry(self._folder / f"{name}.rec"), "images": count}
             for name, count in zip(names, self._counts, strict=True)
         ]
-        content = {
-            **self._about,
-            "images": len(self._labels),
-            "identities": len(set(self._labels)),
-            "shards": shards,
-            "indices": [self._entry(f"{name}.idx") for name in names],
-            "labels": self._entry("labels.npy"),
-            **more,
-        }
-        write_json(self._folder / "manifest.json", content)
+        indices = [_entry(self._folder / f"{name}.idx") for name in names]
+        _write_manifest(self._folder, self._about, shards, indices)
 
     def __exit__(
         self,
@@ -237,5 +227,104 @@ class FaceStoreWriter:
         if self._shard is not None:
             self._shard.discard()
         if self._features is not None:
-            self._features.close()
+            with contextlib.suppress(OSError):  # as a full disk has it
+                self._features.close()
         self._stack.__exit__(kind, error, trace)  # drops the unfinished folder
+
+
+def join_stores(
+    path: Path | str,
+    parts: Sequence[Path],
+    *,
+    image_size: int,
+    seed: int,
+    made_by: str,
+    skipped: Sequence[str] | None = None,
+    features: bool = True,
+) -> None:
+    """Make one store of others, in their order: what one writer would have written, to the byte.
+
+    The record files become links to those of the parts, so that this costs neither time nor disk.
+
+    Args:
+        path: the store's folder; an older one is replaced.
+        parts: stores of one shard each.
+        image_size: see ``FaceStoreWriter``, as for the next three.
+        seed: see there.
+        made_by: see there.
+        skipped: see there.
+        features: whether the parts' features go along, if they have some.
+
+    Raises:
+        InputError: if one of the parts is incomplete; if the disk is full.
+    """
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    sweep(path)
+    shards: list[dict[str, Any]] = []
+    indices: list[dict[str, Any]] = []
+    with whole_folder(path) as folder:
+        stores = [FaceStore(part) for part in parts]
+        for number, store in enumerate(stores):
+            ((shard,), (index,)) = store.manifest["shards"], store.manifest["indices"]
+            for entry, suffix, entries in ((shard, "rec", shards), (index, "idx", indices)):
+                name = f"part-{number:05d}.{suffix}"
+                link(store.path / entry["name"], folder / name)
+                entries.append({**entry, "name": name})
+        labels = [store.labels for store in stores]
+        np.save(folder / "labels.npy", np.concatenate([np.empty(0, np.int64), *labels]))
+        if features and stores and "features" in stores[0].manifest:
+            join_features(folder / "features.npy", stores)
+        _write_manifest(folder, _about(image_size, seed, made_by, skipped), shards, indices)
+
+
+def join_features(path: Path | str, stores: Sequence[FaceStore]) -> None:
+    """Write the features of some stores, which all have them, as one ``.npy``."""
+    widths = {store.feature_table.shape[1] for store in stores}
+    if len(widths) != 1:
+        raise InputError(f"{path}: features of {sorted(widths)} dimensions do not join")
+    with row_file(path, sum(map(len, stores)), *widths) as append:
+        for store in stores:
+            for first in range(0, len(store), 4096):
+                append(store.feature_table[first : first + 4096])
+
+
+def _about(
+    image_size: int, seed: int, made_by: str, skipped: Sequence[str] | None
+) -> dict[str, Any]:
+    about: dict[str, Any] = {"image_size": image_size, "seed": seed, "made_by": made_by}
+    if skipped is not None:
+        about["skipped"] = {"count": len(skipped), "entries": list(skipped[:1000])}
+    return about
+
+
+def _entry(file: Path) -> dict[str, Any]:
+    return {"name": file.name, "bytes": file.stat().st_size, "sha256": sha256(file)}
+
+
+def _write_manifest(
+    folder: Path, about: dict[str, Any], shards: list[dict[str, Any]], indices: list[dict[str, Any]]
+) -> None:
+    """Complete a store's folder, which holds all but the manifest."""
+    labels = np.load(folder / "labels.npy", allow_pickle=False)
+    seen = np.zeros(int(labels.max(initial=-1)) + 1, bool)  # labels of records stay below 2**24
+    seen[labels] = True
+    content = {
+        **about,
+        "images": len(labels),
+        "identities": int(seen.sum()),
+        "shards": shards,
+        "indices": indices,
+        "labels": _entry(folder / "labels.npy"),
+    }
+    if (folder / "features.npy").exists():
+        content["features"] = _entry(folder / "features.npy")
+    write_json(folder / "manifest.json", content)
+
+
+def is_whole(path: Path | str) -> bool:
+    """Tell whether a store is there, complete and unaltered."""
+    try:
+        FaceStore(path).verify()
+    except InputError:
+        return False
+    return True

@@ -5,10 +5,12 @@ from pathlib import Path
 
 import numpy as np
 
+from vec2face.blocks import cut, share, unfinished
+from vec2face.distributed import world
 from vec2face.faces.images import decode
 from vec2face.faces.source import Source
-from vec2face.faces.store import FaceStoreWriter
-from vec2face.files import InputError
+from vec2face.faces.store import IMAGES_PER_SHARD, FaceStoreWriter, is_whole, join_stores
+from vec2face.files import InputError, sweep
 from vec2face.randomness import stream
 
 
@@ -120,26 +122,47 @@ def copy_rows(
     rows: np.ndarray,
     path: Path | str,
     *,
+    work: Path | str,
     seed: int,
     made_by: str,
     skipped: Sequence[str] | None = None,
 ) -> None:
     """Copy rows of a source into a FaceStore: images byte by byte, labels renumbered 0..n-1.
 
-    New labels follow the order of the old ones. Features go along if the source has them.
-    ``skipped``, messages naming the entries left out, is counted in the manifest.
+    New labels follow the order of the old ones. Features go along if the source has them. Several
+    processes share the shards; those in ``work`` that are whole are taken as they are. The store
+    has them by links, so that removing ``work`` afterwards is all the tidying there is.
+
+    Args:
+        source: where the rows are.
+        rows: (n,) which ones, in which order.
+        path: the store to write.
+        work: a folder for finished shards, which belongs to exactly these arguments.
+        seed: for the manifest, as the next.
+        made_by: the program that copies.
+        skipped: messages naming the entries left out, counted in the manifest.
 
     Raises:
         InputError: if the first image cannot be decoded (its side goes into the manifest), naming
-            its record.
+            its record; if the disk is full.
     """
     labels = np.unique(source.labels[rows], return_inverse=True)[1]
     size = 0
     if len(rows):
         first = int(rows[0])
         size = decode(source.encoded(first), source.where(first)).shape[0]
-    with FaceStoreWriter(
-        path, image_size=size, seed=seed, made_by=made_by, skipped=skipped
-    ) as writer:
-        for row, label in zip(map(int, rows), map(int, labels), strict=True):
-            writer.append(source.encoded(row), label, source.feature(row))
+    parts = cut(0, len(rows), IMAGES_PER_SHARD)
+    paths = [Path(work) / f"store-{number:05d}" for number in range(len(parts))]
+
+    def write(number: int) -> None:
+        with FaceStoreWriter(paths[number], image_size=size, seed=seed, made_by=made_by) as writer:
+            for n in parts[number]:
+                row = int(rows[n])
+                writer.append(source.encoded(row), int(labels[n]), source.feature(row))
+
+    if world().main:
+        sweep(Path(work) / "*")
+    share(unfinished(range(len(parts)), lambda n: is_whole(paths[n])), write, f"copying to {path}")
+    if world().main:
+        join_stores(path, paths, image_size=size, seed=seed, made_by=made_by, skipped=skipped)
+    world().wait()

@@ -1,5 +1,6 @@
 """Features of a whole source of faces: one row per image, in the source's order."""
 
+import shutil
 from pathlib import Path
 from typing import Protocol
 
@@ -8,14 +9,25 @@ import torch
 from torch import fx, nn
 from tqdm import tqdm
 
+from vec2face.blocks import Arrays, Blocks, code, cut, unfinished
+from vec2face.distributed import world
 from vec2face.faces.source import Source, load_images
-from vec2face.files import InputError
+from vec2face.files import InputError, row_file, sweep
 from vec2face.models.onnx import OnnxRecognizer, TorchRecognizer, to_torch
 from vec2face.models.recognizer import embed, load_recognizer
 from vec2face.models.released_recognizer import read_released
 from vec2face.models.weights import SUFFIXES
 
-BLOCK = 512  # images decoded at a time
+BLOCK = (
+    512  # images decoded at a time; a multiple of the recognizers' batches, which thus depend on
+)
+# an image's row only, however the rows are shared
+
+CODE = code(  # what decides a feature; another version of it starts afresh
+    *("faces/images", "faces/source", "faces/record"),
+    *("models/features", "models/onnx", "models/onnx_graph", "models/recognizer"),
+    *("models/iresnet", "models/released_recognizer", "models/vit", "models/weights"),
+)
 
 
 class Recognizer(Protocol):
@@ -82,14 +94,47 @@ def extract(recognizer: Recognizer, source: Source, limit: int | None = None) ->
     """
     total = len(source) if limit is None else min(limit, len(source))
     result = np.empty((total, recognizer.dimension), np.float32)
-    with tqdm(total=total, desc=f"features of {source.name}", unit="img", disable=None) as progress:
-        for first in range(0, total, BLOCK):
-            rows = np.arange(first, min(first + BLOCK, total))
-            block = recognizer.features(load_images(source, recognizer.input_size, rows))
-            bad = np.flatnonzero(~np.isfinite(block).all(1))
-            if len(bad):
-                where = source.where(first + int(bad[0]))
-                raise InputError(f"{where}: its feature is not finite; is this recognizer sound?")
-            result[rows] = block
-            progress.update(len(rows))
+    bar = tqdm(cut(0, total, BLOCK), f"features of {source.name}", unit="block", disable=None)
+    for rows in bar:
+        result[rows.start : rows.stop] = extract_rows(recognizer, source, rows)
     return result
+
+
+def extract_to(path: Path | str, recognizer: Recognizer, source: Source) -> None:
+    """Write the features of all images as ``.npy``: (N, dimension) float32, as ``extract``.
+
+    Several processes share the work, and it goes on where it was killed: finished blocks lie beside
+    the file, until it is there. So its folder belongs to exactly these arguments. On the disk this
+    takes twice the file; in memory, a block.
+
+    Raises:
+        InputError: as ``extract``; if the disk is full.
+    """
+    path, total = Path(path), len(source)
+    firsts = range(0, total, BLOCK)
+
+    def make(first: int) -> Arrays:
+        rows = range(first, min(first + BLOCK, total))
+        return {"features": extract_rows(recognizer, source, rows)}
+
+    blocks = Blocks(path.with_name(f"{path.name}.blocks"), make)
+    if unfinished([0], lambda _: path.is_file()):
+        blocks.finish(firsts, f"features of {source.name}")
+        if world().main:
+            sweep(path)
+            with row_file(path, total, recognizer.dimension) as append:
+                for first in firsts:
+                    append(blocks[first]["features"])
+    if world().main:
+        shutil.rmtree(blocks.folder)
+    world().wait()
+
+
+def extract_rows(recognizer: Recognizer, source: Source, rows: range) -> np.ndarray:
+    """Return the features of some rows, (len(rows), dimension) float32; errors as ``extract``."""
+    block = recognizer.features(load_images(source, recognizer.input_size, rows))
+    bad = np.flatnonzero(~np.isfinite(block).all(1))
+    if len(bad):
+        where = source.where(rows[int(bad[0])])
+        raise InputError(f"{where}: its feature is not finite; is this recognizer sound?")
+    return block

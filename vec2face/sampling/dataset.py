@@ -4,27 +4,37 @@ Samples are numbered identity by identity: sample s is image s % k of identity s
 is that identity's number. Vector and masks of a sample depend on its number only, so an image does
 not depend on batch size, order or an interruption (through the generator: up to float rounding).
 
-A run is cut into blocks. A finished block is a file in the work folder, written whole; a rerun
-takes finished blocks as they are, and the store is put together once all blocks are there.
+Processes share a run block by block (``vec2face.blocks``), and a killed run goes on. Finished
+blocks become shards, and those the store, by links: the disk holds the images once, and those of
+one shard for each process twice; the vectors twice.
 """
 
-import shutil
-import zipfile
+import json
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
+from vec2face.blocks import Arrays, Blocks, cut, share, unfinished
+from vec2face.distributed import world
 from vec2face.faces.images import encode, to_uint8
-from vec2face.faces.store import FaceStoreWriter
-from vec2face.files import whole_file
+from vec2face.faces.store import (
+    IMAGES_PER_SHARD,
+    FaceStore,
+    FaceStoreWriter,
+    is_whole,
+    join_features,
+    join_stores,
+)
+from vec2face.files import sweep, write_json
 from vec2face.sampling.perturbation import Perturbation
 
-BLOCK = 512  # images of a block, the unit of resuming
+BLOCK = 512  # images of a block; a multiple of the batch, as is a shard, so that an image's batch
+# depends on its number only, however the blocks are shared
 
 Masks = Callable[[int, int], tuple[Tensor, Tensor]]
 """``masks(first, count)`` -> (drop, mask), each (count, 49) bool, of samples ``first ...``."""
@@ -68,7 +78,7 @@ def generate(
     made_by: str,
     batch: int = 32,
     quality: int = 95,
-    images_per_shard: int = 100_000,
+    images_per_shard: int = IMAGES_PER_SHARD,
 ) -> dict[str, Any]:
     """Generate ``images_per_identity`` images of every identity into a FaceStore.
 
@@ -79,8 +89,8 @@ def generate(
         masks: see :data:`Masks`.
         store: folder to write, replaced whole.
         vectors: ``.npy`` to write, (n * images_per_identity, D) float32, row s of sample s.
-        work: folder of the finished blocks. It must belong to exactly these arguments (name it by
-            a fingerprint); remove it when the result is safe.
+        work: folder of the finished blocks and shards. It must belong to exactly these arguments
+            (name it by a fingerprint); remove it when the result is safe.
         made_by: goes into the manifest.
         batch: images at a time in the generator.
         quality: of the JPEGs, 1 to 100.
@@ -90,85 +100,72 @@ def generate(
         What was done: images, draws in all, and draws per image (mean and largest).
 
     Raises:
-        InputError: if the mixture of sigma cannot keep the similarity asked for.
+        InputError: if the mixture of sigma cannot keep the similarity asked for; if the disk is
+            full, naming the file.
     """
     perturbation.check(identities)
-    total = len(identities) * perturbation.images_per_identity
-    work = Path(work)
-    work.mkdir(parents=True, exist_ok=True)
-    _clear_leftovers(work / "*", Path(store), Path(vectors))
-    starts = range(0, total, BLOCK)
-    with tqdm(total=total, desc="generate", unit="img", disable=None) as progress:
-        for first in starts:
-            count = min(BLOCK, total - first)
-            if _read(_path(work, first)) is None:
-                rows, draws = perturbation.vectors(identities, first, count)
-                images = render(generator, rows, masks, first, batch)
-                _write(_path(work, first), [encode(i, quality) for i in images], rows, draws)
-            progress.update(count)
+    work, total = Path(work), len(identities) * perturbation.images_per_identity
+    shards = cut(0, total, images_per_shard)
+    paths = [work / f"store-{shard:05d}" for shard in range(len(shards))]
+    about: dict[str, Any] = {
+        "image_size": int(generator.image_size),  # type: ignore[arg-type]
+        "seed": perturbation.seed,
+        "made_by": made_by,
+    }
 
-    draws_all = np.empty(total, np.int64)
-    shape = (total, identities.shape[1])
-    with (
-        whole_file(vectors) as vectors_file,
-        FaceStoreWriter(
-            store,
-            image_size=int(generator.image_size),  # type: ignore[arg-type]
-            seed=perturbation.seed,
-            made_by=made_by,
-            images_per_shard=images_per_shard,
-        ) as writer,
-    ):
-        table = np.lib.format.open_memmap(vectors_file, "w+", np.float32, shape)
-        for first in starts:
-            block = _read(_path(work, first))
-            if block is None:
-                raise OSError(
-                    f"{_path(work, first)}: gone or damaged since it was written; run again"
-                )
-            jpegs, rows, draws = block
-            table[first : first + len(rows)] = rows
-            draws_all[first : first + len(rows)] = draws
-            for sample, jpeg in enumerate(jpegs, first):
-                writer.append(jpeg, sample // perturbation.images_per_identity)
-        table.flush()
-        del table
+    def make(first: int) -> Arrays:
+        """Make the block that begins with a sample; it ends at the latest with its shard."""
+        count = min(BLOCK, shards[first // images_per_shard].stop - first)
+        rows, draws = perturbation.vectors(identities, first, count)
+        jpegs = [encode(image, quality) for image in render(generator, rows, masks, first, batch)]
+        sizes = np.array([len(jpeg) for jpeg in jpegs])
+        data = np.frombuffer(b"".join(jpegs), np.uint8)
+        return {"data": data, "sizes": sizes, "vectors": rows, "draws": draws}
+
+    blocks = Blocks(work / "blocks", make)
+
+    def store_shard(shard: int) -> None:
+        """Turn a shard's blocks into a store whose features are the vectors."""
+        draws, largest = 0, 0
+        with FaceStoreWriter(paths[shard], images_per_shard=images_per_shard, **about) as writer:
+            for first in shards[shard][::BLOCK]:
+                block = blocks[first]
+                draws += int(block["draws"].sum())
+                largest = max(largest, int(block["draws"].max()))
+                for sample, (jpeg, row) in enumerate(
+                    zip(_jpegs(block), block["vectors"], strict=True), first
+                ):
+                    writer.append(jpeg, sample // perturbation.images_per_identity, row)
+            write_json(_summary(paths[shard]), {"draws": draws, "largest": largest})
+        blocks.remove(shards[shard][::BLOCK])
+
+    if world().main:
+        sweep(work / "*")
+    left = unfinished(
+        range(len(shards)),
+        lambda shard: _summary(paths[shard]).is_file() and is_whole(paths[shard]),
+    )
+    blocks.finish([first for shard in left for first in shards[shard][::BLOCK]], "generating")
+    share(left, store_shard, "storing")
+    if world().main:
+        sweep(vectors)
+        join_features(vectors, [FaceStore(path) for path in paths])
+        join_stores(store, paths, features=False, **about)
+    found = [json.loads(_summary(path).read_text()) for path in paths]
+    world().wait()  # nobody may remove the work folder before all have read this
+    draws = sum(shard["draws"] for shard in found)
     return {
         "images": total,
-        "draws": int(draws_all.sum()),
-        "draws_per_image": float(draws_all.mean()),
-        "draws_per_image_max": int(draws_all.max()),
+        "draws": draws,
+        "draws_per_image": draws / total,
+        "draws_per_image_max": max(shard["largest"] for shard in found),
     }
 
 
-def _clear_leftovers(*paths: Path) -> None:
-    """Remove what a killed run left under temporary names (see ``files.whole_file``)."""
-    for path in paths:
-        for leftover in path.parent.glob(f".{path.name}.*.partial"):
-            if leftover.is_dir():
-                shutil.rmtree(leftover)
-            else:
-                leftover.unlink()
+def _summary(shard: Path) -> Path:
+    return shard.with_name(f"{shard.name}-draws.json")
 
 
-def _path(work: Path, first: int) -> Path:
-    return work / f"block-{first:010d}.npz"
-
-
-def _write(path: Path, jpegs: list[bytes], rows: np.ndarray, draws: np.ndarray) -> None:
-    ends = np.cumsum([len(j) for j in jpegs])
-    data = np.frombuffer(b"".join(jpegs), np.uint8)
-    with whole_file(path) as temporary, temporary.open("wb") as file:
-        np.savez(file, data=data, ends=ends, vectors=rows, draws=draws)
-
-
-def _read(path: Path) -> tuple[list[bytes], np.ndarray, np.ndarray] | None:
-    """Return (JPEGs, vectors, draws) of a block, or None if it is missing or damaged (zip CRC)."""
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            data, ends = file["data"].tobytes(), file["ends"]
-            begins = np.concatenate([[0], ends[:-1]])
-            jpegs = [data[a:b] for a, b in zip(begins, ends, strict=True)]
-            return jpegs, file["vectors"], file["draws"]
-    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile):
-        return None
+def _jpegs(block: Arrays) -> list[bytes]:
+    data, ends = block["data"].tobytes(), np.cumsum(block["sizes"]).tolist()
+    return [data[a:b] for a, b in pairwise([0, *ends])]

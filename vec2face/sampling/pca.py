@@ -20,6 +20,7 @@ from vec2face.files import InputError, whole_file
 from vec2face.randomness import normals
 
 BLOCK = 512  # rows of one matrix product, always: its shape decides how BLAS rounds
+AT_ONCE = 4096  # rows in memory of features that are summed
 
 
 @dataclass(frozen=True)
@@ -185,17 +186,34 @@ def identity_means(features: np.ndarray, labels: np.ndarray) -> np.ndarray:
 def feature_scale(features: np.ndarray) -> float:
     """Return the rms over dimensions of the features' standard deviation; features are (N, D).
 
+    They may be a memory map: a block of them is looked at at a time.
+
     Raises:
         InputError: if a value is not finite or the features do not vary.
     """
     _finite(features, "features")
-    scale = float(np.sqrt(np.var(features, axis=0, dtype=np.float64).mean()))
+    mean = _sum_rows(features, 0.0, 1) / len(features)
+    variance = _sum_rows(features, mean, 2) / len(features)
+    scale = float(np.sqrt(variance.mean()))
     if not scale > 0:
         raise InputError("the features do not vary: is this recognizer the right one?")
     return scale
 
 
+def _sum_rows(features: np.ndarray, offset: np.ndarray | float, power: int) -> np.ndarray:
+    """Return the sum over rows of (row - offset) ** power, (D,) float64, row after row."""
+    result = np.zeros((1, features.shape[1]))
+    for first in range(0, len(features), AT_ONCE):
+        terms = (features[first : first + AT_ONCE].astype(np.float64) - offset) ** power
+        result = np.concatenate([result, terms]).sum(0, keepdims=True)
+    return result[0]
+
+
 def _finite(features: np.ndarray, what: str) -> None:
-    bad = np.flatnonzero(~np.isfinite(features).all(1))
-    if len(bad):
-        raise InputError(f"{what}: row {bad[0]} holds a value that is not finite; extract it again")
+    for first in range(0, len(features), AT_ONCE):
+        bad = np.flatnonzero(~np.isfinite(features[first : first + AT_ONCE]).all(1))
+        if len(bad):
+            row = first + bad[0]
+            raise InputError(
+                f"{what}: row {row} holds a value that is not finite; extract it again"
+            )
