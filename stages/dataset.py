@@ -2,7 +2,7 @@
 
     python -m stages.dataset
 
-Reads data/identities.npy, models/pca.npz (its feature scale) and models/generator.safetensors;
+Reads data/identities.npy, models/pca.npz (its feature scale) and the generator at paths.generator;
 writes data/generated (a FaceStore), data/generated_vectors.npy and reports/perturbation.json (how
 often a vector was drawn again). Several processes share the work, and a killed run goes on where
 it stopped.
@@ -18,9 +18,9 @@ from stages import run
 from vec2face.blocks import code
 from vec2face.distributed import world
 from vec2face.files import write_json
-from vec2face.models.generator import Vec2Face
 from vec2face.models.inference import arrange_for_inference
 from vec2face.models.masks import masks
+from vec2face.models.released_generator import open_generator
 from vec2face.params import Params
 from vec2face.sampling.dataset import generate
 from vec2face.sampling.pca import PCA
@@ -28,7 +28,6 @@ from vec2face.sampling.perturbation import Perturbation
 from vec2face.training.checkpoint import work_folder
 
 IDENTITIES, PCA_FILE = Path("data/identities.npy"), Path("models/pca.npz")
-GENERATOR = Path("models/generator.safetensors")
 RELEASED_BATCH = 64  # images that share a mask ratio in the authors' generation
 CODE = code(  # what decides the bytes of an image; another version of it starts afresh
     *("randomness", "faces/images", "faces/record", "faces/store"),
@@ -50,10 +49,11 @@ def main() -> None:
         PCA.load(PCA_FILE).feature_scale,
     )
     ratios = s.masks.model_dump()
+    file = Path(p.paths.generator)
     work = work_folder(
-        "dataset", repr(perturbation), ratios, s.jpeg_quality, IDENTITIES, GENERATOR, *CODE
+        "dataset", repr(perturbation), ratios, s.jpeg_quality, IDENTITIES, file, *CODE
     )
-    generator = arrange_for_inference(Vec2Face.load(GENERATOR).to(world().device))
+    generator = arrange_for_inference(open_generator(file).to(world().device))
     shared = RELEASED_BATCH if generator.config.released else 1
     summary = generate(
         generator,

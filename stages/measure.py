@@ -39,8 +39,8 @@ from vec2face.faces.source import Source, load_images, open_source
 from vec2face.files import InputError, whole_file, write_json
 from vec2face.models import features
 from vec2face.models.features import extract_rows, open_recognizer
-from vec2face.models.generator import Vec2Face
 from vec2face.models.masks import masks
+from vec2face.models.released_generator import open_generator
 from vec2face.params import Params
 from vec2face.sampling.dataset import render
 from vec2face.training.checkpoint import work_folder
@@ -48,7 +48,6 @@ from vec2face.training.checkpoint import work_folder
 LIMIT = 20_000  # images of a store, from its start: pairs grow with the square
 IDENTITIES = 10_000  # identities rendered without perturbation
 BLOCK = features.BLOCK  # images at a time
-GENERATOR = Path("models/generator.safetensors")
 VECTORS, REAL_FEATURES = Path("data/identities.npy"), Path("data/features/held_out.npy")
 JOBS = ("generated", "held_out", "pure", "copies")
 CODE = [
@@ -60,7 +59,7 @@ CODE = [
 def main() -> None:
     """Measure everything under every recognizer."""
     p = Params.load()
-    generator = Vec2Face.load(GENERATOR).to(world().device)
+    generator = open_generator(p.paths.generator).to(world().device)
     draw = partial(masks, p.seed, **p.sampling.masks.model_dump())
     paths = {"": Path(p.paths.recognizer), "second_": Path(p.paths.second_recognizer)}
     recognizers = {prefix: open_recognizer(path) for prefix, path in paths.items()}
@@ -78,7 +77,7 @@ def main() -> None:
     labels, real_labels = generated.labels[:LIMIT], held_out.labels[:LIMIT]
     real_features = real_features[:LIMIT]
 
-    files = [GENERATOR, VECTORS, REAL_FEATURES, *paths.values()]
+    files = [Path(p.paths.generator), VECTORS, REAL_FEATURES, *paths.values()]
     work = work_folder(
         "measure", p.seed, p.sampling.masks.model_dump(), *map(stamp, stores), *files, *CODE
     )

@@ -20,8 +20,8 @@ from vec2face.analysis.separability import similarities
 from vec2face.analysis.tables import HARDER, flat_metrics, read_evaluation, read_json, table
 from vec2face.faces.source import open_source
 from vec2face.files import InputError, whole_file, whole_folder, write_json
-from vec2face.models.generator import Vec2Face
 from vec2face.models.masks import masks
+from vec2face.models.released_generator import open_generator
 from vec2face.params import Params
 from vec2face.sampling.pca import PCA
 from vec2face.sampling.perturbation import shares
@@ -108,7 +108,7 @@ def measured(evaluation: dict[str, dict[str, dict[str, float]]]) -> dict[str, Fi
 
 def faces(p: Params) -> dict[str, Figure]:
     """Draw contact sheets."""
-    generator = Vec2Face.load(MODELS / "generator.safetensors")
+    generator = open_generator(p.paths.generator)
     size = generator.image_size
     m = p.sampling.masks
     drawn = partial(

@@ -2,6 +2,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 
 from vec2face import preflight
 from vec2face.cost import StageCost
@@ -34,7 +35,23 @@ def test_each_input_is_called_by_its_state(project):
     assert found["paths.benchmarks"].state == "unreadable"
     assert "broken.bin" in found["paths.benchmarks"].content
     assert found["paths.second_recognizer"].state == "unreadable"
-    assert [f.key for f in found.values() if not f.bad] == ["paths.pca_faces", "paths.recognizer"]
+    for own in ("paths.generator", "training_sets.generated", "training_sets.real"):
+        assert found[own].state == "made by the pipeline"
+    assert [f.key for f in found.values() if f.bad] == [
+        "paths.faces", "paths.benchmarks", "paths.second_recognizer"
+    ]  # fmt: skip
+
+
+def test_generators_and_sets_of_others_are_inputs_too(project):
+    p = Params.load()
+    paths = p.paths.model_copy(update={"generator": "vec2face.pth"})
+    sets = p.training_sets | {"dcface": "data/external/dcface.rec"}
+    torch.save({"model": {}}, "vec2face.pth")
+    changed = p.model_copy(update={"paths": paths, "training_sets": sets})
+    found = {f.key: f for f in preflight.inspect(changed)}
+    assert found["training_sets.dcface"].state == "missing"
+    assert found["paths.generator"].state == "unreadable"
+    assert "no model_vec2face" in found["paths.generator"].content
 
 
 def test_the_default_rendered_world_is_expected_before_it_exists(project):

@@ -3,7 +3,7 @@
     python -m vec2face convert data/generated out/train.rec
     python -m vec2face merge both.lmdb data/subset data/generated
     python -m vec2face align photographs crops --detector det_10g.onnx
-    python -m vec2face import-generator theirs.pth models/generator.safetensors
+    python -m vec2face import-generator theirs.pth data/weights/vec2face.safetensors
     python -m vec2face import-recognizer backbone.pth arcface_r100.safetensors
     python -m vec2face evaluate arcface_r100.safetensors data/benchmarks ijbb
     python -m vec2face check
@@ -64,7 +64,7 @@ def _parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser("import-generator", help="take over the authors' generator")
     command.add_argument("source", help="a checkpoint with the key model_vec2face")
-    command.add_argument("destination", help="*.safetensors, such as models/generator.safetensors")
+    command.add_argument("destination", help="*.safetensors, for paths.generator")
     command.add_argument(
         "--heads", type=int, nargs=2, metavar=("ENCODER", "DECODER"), help="of an unusual width"
     )

@@ -31,6 +31,7 @@ class Paths(Section):
     benchmarks: str  # a .bin file or a folder of them
     recognizer: str  # ONNX: features and identity loss (the paper: ArcFace-R100)
     second_recognizer: str  # ONNX or .safetensors that no loss sees: judges the images
+    generator: str  # what draws the faces: the pipeline's own, or another in its place
 
 
 class Subset(Section):

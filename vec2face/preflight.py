@@ -19,6 +19,7 @@ from vec2face.faces.benchmarks import find_benchmarks, load_benchmark
 from vec2face.faces.source import open_source
 from vec2face.files import InputError
 from vec2face.models.features import open_recognizer
+from vec2face.models.released_generator import open_generator
 from vec2face.params import Params
 from vec2face.training.losses import load_lpips
 
@@ -106,6 +107,9 @@ def _inputs(p: Params) -> Iterator[tuple[str, str, Callable[[str], str]]]:
     yield "paths.benchmarks", p.paths.benchmarks, _benchmarks
     yield "paths.recognizer", p.paths.recognizer, _recognizer
     yield "paths.second_recognizer", p.paths.second_recognizer, _recognizer
+    yield "paths.generator", p.paths.generator, _generator
+    for name, path in p.training_sets.items():
+        yield f"training_sets.{name}", path, _faces
     if p.training.losses.lpips:
         yield "training.lpips_weights", p.training.lpips_weights, _lpips
 
@@ -130,6 +134,11 @@ def _benchmarks(path: str) -> str:
 def _recognizer(path: str) -> str:
     recognizer = open_recognizer(path)
     return f"{recognizer.input_size} pixels to {recognizer.dimension} numbers"
+
+
+def _generator(path: str) -> str:
+    config = open_generator(path).config
+    return f"{config.features} numbers to {config.image_size} pixels"
 
 
 def _lpips(path: str) -> str:

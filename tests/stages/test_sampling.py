@@ -68,7 +68,8 @@ def folder(tmp_path, monkeypatch):
         sigma_share=[0.6, 0.4], min_similarity=0.5,
         sampling=SimpleNamespace(masks=ratios, jpeg_quality=90),
         paths=SimpleNamespace(
-            pca_faces="faces", recognizer="first.onnx", second_recognizer="another.onnx"
+            pca_faces="faces", recognizer="first.onnx", second_recognizer="another.onnx",
+            generator="models/generator.safetensors",
         ),
     )  # fmt: skip
     monkeypatch.setattr(Params, "load", lambda: params)

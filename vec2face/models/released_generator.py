@@ -15,7 +15,7 @@ from torch import Tensor
 from vec2face.files import InputError, whole_file
 from vec2face.models.generator import SIDE, GeneratorConfig, Vec2Face
 from vec2face.models.masks import ROWS
-from vec2face.models.weights import load_into, read_checkpoint
+from vec2face.models.weights import SUFFIXES, load_into, read_checkpoint
 
 KEY = "model_vec2face"
 ENCODER_HEADS = {768: 12, 1024: 16, 1280: 16}  # ViT-Base, -Large and -Huge, by width
@@ -44,6 +44,15 @@ _PARTS = {  # ours: theirs
     "to_image.norm": "im_decoder.norm_out",
     "to_image.out": "im_decoder.conv_out",
 }
+
+
+def open_generator(path: Path | str) -> Vec2Face:
+    """Return the generator of a file: ours (``.safetensors``) or an authors' checkpoint.
+
+    Raises:
+        InputError: as ``Vec2Face.load`` or ``read_released``.
+    """
+    return read_released(path) if Path(path).suffix in SUFFIXES else Vec2Face.load(path)
 
 
 def read_released(path: Path | str, heads: tuple[int, int] | None = None) -> Vec2Face:
@@ -117,7 +126,7 @@ def import_generator(
 
     Args:
         source: as in ``read_released``.
-        destination: such as models/generator.safetensors, from which stage ``dataset`` goes on.
+        destination: such as data/weights/vec2face.safetensors, for ``paths.generator``.
         heads: as in ``read_released``.
 
     Returns:

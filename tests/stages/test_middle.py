@@ -1,0 +1,120 @@
+"""Starting in the middle: what others released takes the place of what earlier stages make.
+
+Files have the layouts they are released in, and the stages before are not there.
+"""
+
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+
+import networkx as nx
+import numpy as np
+import pytest
+import torch
+import yaml
+from dvc.repo import Repo
+
+from stages import dataset, identities, pca
+from tests.models.test_released_generator import released_forward, released_weights
+from tests.models.test_released_recognizer import iresnet_weights
+from vec2face.__main__ import main
+from vec2face.faces.benchmarks import save_benchmark
+from vec2face.faces.images import decode, encode, to_uint8
+from vec2face.faces.record import RecordWriter
+from vec2face.faces.source import open_source
+from vec2face.files import InputError
+from vec2face.models.masks import masks
+from vec2face.models.released_generator import import_generator
+from vec2face.params import Params
+
+ROOT = Path(__file__).parents[2]
+SIZES = {"width": 32, "encoder": 1, "decoder": 1, "channels": (32, 32, 64, 64), "features": 24}
+HEADS = (4, 2)
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """Aligned faces as .rec, IResNet weights, and nothing that a stage has made."""
+    monkeypatch.chdir(tmp_path)
+    draw = np.random.default_rng(0)
+    with RecordWriter("train.rec") as writer:
+        for label in np.repeat(np.arange(12), 2):
+            image = draw.integers(0, 256, (32, 32, 3)) // 4 + 12 * label
+            writer.append(encode(image.astype(np.uint8)), int(label))
+    torch.save({"state_dict": dict(iresnet_weights())}, "arcface.pth")
+    ratios = SimpleNamespace(model_dump=lambda: {"minimum": 0.1, "maximum": 1.0, "mean": 0.15})
+    params = SimpleNamespace(
+        subset=SimpleNamespace(corrupt="stop"),
+        seed=0, tau=0.9, identities=3, images_per_identity=4, sigma=[0.3], sigma_share=[1.0],
+        min_similarity=0.1, sampling=SimpleNamespace(masks=ratios, jpeg_quality=95),
+        paths=SimpleNamespace(
+            pca_faces="train.rec", recognizer="arcface.pth", generator="vec2face.safetensors"
+        ),
+    )  # fmt: skip
+    monkeypatch.setattr(Params, "load", lambda: params)
+    return params
+
+
+@torch.no_grad()
+def test_a_released_generator_makes_a_dataset(folder):
+    """Images are those of the authors' network under the vectors and masks of this run."""
+    weights = released_weights(**SIZES)
+    torch.save({"model_vec2face": weights, "epoch": 99}, "checkpoint.pth")
+    import_generator("checkpoint.pth", "vec2face.safetensors", HEADS)
+    for stage in (pca, identities, dataset):
+        stage.main()
+
+    made = open_source("data/generated")
+    assert made.labels.tolist() == np.repeat(np.arange(3), 4).tolist()
+    vectors = torch.from_numpy(np.load("data/generated_vectors.npy"))
+    drop, mask = masks(0, 0, 12, 0.1, 1.0, 0.15, "generation mask", dataset.RELEASED_BATCH)
+    wanted = to_uint8(released_forward(weights, vectors, drop, mask, HEADS))
+    for i in range(12):  # the same JPEG but where a value fell on the other side of a rounding
+        image = decode(encode(wanted[i], 95), "").astype(int)
+        assert np.abs(decode(made.encoded(i), "") - image).mean() < 0.1
+
+
+def test_heads_that_are_not_known_are_asked_for(folder):
+    torch.save({"model_vec2face": released_weights(**SIZES)}, "checkpoint.pth")
+    folder.paths.generator = "checkpoint.pth"
+    pca.main()
+    identities.main()
+    with pytest.raises(InputError, match=r"checkpoint\.pth: of width 32, so its heads"):
+        dataset.main()
+
+
+def test_released_recognizers_are_evaluated_on_every_kind_of_benchmark(folder, capsys):
+    source = open_source("train.rec")
+    images = [source.encoded(i) for i in range(24)]
+    pairs = [image for i in range(20) for image in (images[i], images[i])]
+    pairs += [image for i in range(20) for image in (images[i], images[i + 2])]
+    save_benchmark("sets/lfw.bin", pairs, [True] * 20 + [False] * 20)
+    lines = ["path1,path2,issame"]
+    for i in range(20):
+        Path(f"sets/own/{i}.jpg").parent.mkdir(exist_ok=True)
+        Path(f"sets/own/{i}.jpg").write_bytes(images[i])
+        lines += [f"{i}.jpg,{i}.jpg,1", f"{i}.jpg,{(i + 2) % 20}.jpg,0"]
+    Path("sets/own/pairs.csv").write_text("\n".join(lines))
+    assert main(["evaluate", "arcface.pth", "sets"]) == 0
+    assert [line.split()[:2] for line in capsys.readouterr().out.splitlines()] == [
+        ["lfw", "100.00"],
+        ["own", "100.00"],
+    ]
+
+
+def test_dvc_needs_nothing_from_the_stages_before(tmp_path):
+    """What ``dvc repro dataset`` and ``dvc repro recognizer@hsface`` lead back to."""
+    params = yaml.safe_load((ROOT / "params/paper.yaml").read_text())
+    params["paths"]["generator"] = "data/weights/vec2face.pth"
+    params["training_sets"]["hsface"] = "data/external/hsface10k"
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
+    shutil.copy(ROOT / "dvc.yaml", tmp_path)
+    graph = Repo.init(tmp_path, no_scm=True).index.graph
+
+    def behind(name: str) -> set[str]:
+        (stage,) = (s for s in graph if s.addressing.rpartition(":")[2] == name)
+        return {s.addressing.rpartition(":")[2] for s in nx.descendants(graph, stage)}
+
+    assert behind("dataset") == {"identities", "pca"}
+    assert behind("recognizer@hsface") == set()
+    assert "subset" in behind("recognizer@real")
