@@ -1,8 +1,11 @@
+import os
+
 import numpy as np
 import pytest
 
 from tests.faces.readers import IMAGES, Rows
 from vec2face.faces.convert import convert
+from vec2face.faces.images import decode
 from vec2face.faces.source import Selection, load_images, open_readable, open_source, readable
 from vec2face.faces.store import FaceStoreWriter
 from vec2face.files import InputError
@@ -51,6 +54,18 @@ def test_corrupt_images_are_found_wherever_they_are(tmp_path, monkeypatch):
     assert part.labels.tolist() == [0, 1, 2, 4, 5, 6, 7, 9]
     assert len(load_images(part, 8)) == 8
     assert len(open_readable(tmp_path / "a", corrupt="stop")) == 10
+
+
+@pytest.mark.parametrize("cores", [1, 4])
+def test_images_are_loaded_in_their_order_however_many_threads(monkeypatch, cores):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)))
+    rows = Rows([(0, i) for i in range(50)])
+    order = np.random.default_rng(0).permutation(50)
+    found = load_images(rows, 8, order)
+    assert np.array_equal(found, [decode(IMAGES[i], "") for i in order])
+    monkeypatch.setattr(rows, "encoded", lambda i: b"" if i > 20 else IMAGES[i])
+    with pytest.raises(InputError, match="^row 21: not a readable image"):
+        load_images(rows, 8)
 
 
 def test_a_selection_of_a_selection():

@@ -80,8 +80,9 @@ def iresnet_weights(number="18", gate=None):
                 w.add(f"{name}.downsample.0", width, before, 1, 1)
                 w.norm(f"{name}.downsample.1", width)
             if gate and (i == 0 or gate == "se"):
-                w.add(f"{name}.{gate}.fc1", 4, width, 1, 1, bias=True)
-                w.add(f"{name}.{gate}.fc2", width, 4, 1, 1, bias=True)
+                inner = max(width // 16, 4)
+                w.add(f"{name}.{gate}.fc1", inner, width, 1, 1, bias=True)
+                w.add(f"{name}.{gate}.fc2", width, inner, 1, 1, bias=True)
             before = width
     w.norm("bn2", before)
     w.add("fc", 24, before * (SIZE // 16) ** 2, bias=True)
