@@ -126,7 +126,7 @@ def pipeline_cost(p: Params, *, pca_images: int, benchmark_images: int) -> list[
     """Estimate every stage of ``p``.
 
     The recognizer of ``paths.recognizer`` is taken for an IResNet-100 at 112 pixels, as in the
-    paper, and LPIPS for VGG16.
+    paper, LPIPS for VGG16, and training sets of others for as large as ours.
 
     Args:
         p: the parameters.
@@ -178,7 +178,7 @@ def pipeline_cost(p: Params, *, pca_images: int, benchmark_images: int) -> list[
                 made * pixels,
                 fr_network + p.fr.batch * fr.kept,
             )
-            for which in ("generated", "real")
+            for which in p.training_sets
         ),
         StageCost("measure", 2 * min(made, 20_000) * teacher.forward),
         StageCost("evaluate", 2 * benchmark_images * (3 * fr.forward + 2 * teacher.forward)),
@@ -206,4 +206,8 @@ def table(costs: list[StageCost], tflops: float) -> str:
         sizes = (cost.disk_bytes, cost.memory_bytes, cost.device_bytes)
         cells = [f"{size / 1e9:.1f}" for size in sizes]
         lines.append(f"{name:22}{hours:13.1f}{cells[0]:>10}{cells[1]:>11}{cells[2]:>11}")
+    lines.append(
+        f"hours at {tflops:g} TFLOP/s, which --tflops sets; device GB are those of a whole batch, "
+        "which several devices share"
+    )
     return "\n".join(lines)

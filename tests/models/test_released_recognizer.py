@@ -2,6 +2,7 @@
 
 import argparse
 import math
+import sys
 
 import numpy as np
 import pytest
@@ -138,6 +139,16 @@ def test_iresnets_of_arcface_and_the_authors(tmp_path, images, number, gate):
     w = iresnet_weights(number, gate)
     net = read_released(write(tmp_path / "backbone.pth", w))
     assert close(net(images), iresnet_forward(w, images))
+
+
+@torch.no_grad()
+def test_arcface_r100_at_its_full_width(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys.modules[__name__], "SIZE", 112)
+    monkeypatch.setattr(sys.modules[__name__], "WIDTHS", (64, 128, 256, 512))
+    w = iresnet_weights("100")
+    image = torch.rand(1, 3, 112, 112, generator=w.draw) * 2 - 1
+    net = read_released(write(tmp_path / "backbone.pth", w))
+    assert close(net(image), iresnet_forward(w, image))
 
 
 @pytest.mark.parametrize("name", ["iresnet100", "se_iresnet200"])

@@ -2,8 +2,42 @@ import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
+import yaml
 from dvc.repo import Repo
+
+from vec2face import preflight
+from vec2face.params import Params
+
+
+def leaves(content, prefix=""):
+    """All keys that hold a value, with dots."""
+    for key, value in content.items():
+        yield from leaves(value, f"{prefix}{key}.") if isinstance(value, dict) else [prefix + key]
+
+
+def test_every_parameter_reaches_a_stage():
+    """As one of its params, or as the path of a dependency."""
+    stages = list(yaml.safe_load(Path("dvc.yaml").read_text())["stages"].values())
+    listed, paths = set(), set()
+    for stage in [stage.get("do", stage) for stage in stages]:
+        listed |= set(stage["params"])
+        paths |= {dep[2:-1] for dep in stage["deps"] if dep.startswith("${")}
+    paths |= {stage["foreach"][2:-1] for stage in stages if "foreach" in stage}
+    for key in leaves(yaml.safe_load(Path("params/paper.yaml").read_text())):
+        parts = key.split(".")
+        above = {".".join(parts[:n]) for n in range(1, len(parts) + 1)}
+        assert above & (listed | paths) or parts[0] == "rendered", key
+
+
+def test_every_path_is_documented():
+    p = Params.load("params/paper.yaml")
+    text = Path("data/README.md").read_text()
+    for path in (*p.paths.model_dump().values(), p.training.lpips_weights):
+        assert f"`{path}" in text or path == "models/generator.safetensors", path
+    for _, needed, _ in preflight._inputs(p):
+        assert needed.startswith("data/") or needed == "models/generator.safetensors"
 
 
 def test_a_dry_run_of_the_papers_parameters_prints_its_whole_pipeline(tmp_path):
