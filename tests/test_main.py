@@ -65,6 +65,18 @@ def test_the_authors_generator_is_imported(store, capsys):
     assert Vec2Face.load("models/generator.safetensors").config.released
 
 
+def test_a_generator_goes_to_the_authors_and_back(store, capsys):
+    weights = released_weights(**SMALL)
+    torch.save({"model_vec2face": weights}, "theirs.pth")
+    main(["import-generator", "theirs.pth", "ours.safetensors", "--heads", "4", "2"])
+    assert main(["export-generator", "ours.safetensors", "again.pth"]) == 0
+    again = torch.load("again.pth", weights_only=True)["model_vec2face"]
+    assert set(again) == set(weights)
+    used = [n for n in weights if not n.startswith(("patch_embed", "center_token"))]
+    assert all(torch.equal(again[n], weights[n]) for n in used)
+    assert main(["export-generator", "none.safetensors", "again.pth"]) == 2
+
+
 def test_photographs_are_aligned_by_a_list(store, capsys):
     (store.path.parent / "raw").mkdir()
     (store.path.parent / "raw/a.jpg").write_bytes(encode(np.zeros((150, 150, 3), np.uint8)))

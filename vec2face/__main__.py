@@ -4,6 +4,7 @@
     python -m vec2face merge both.lmdb data/subset data/generated
     python -m vec2face align photographs crops --detector det_10g.onnx
     python -m vec2face import-generator theirs.pth data/weights/vec2face.safetensors
+    python -m vec2face export-generator models/generator.safetensors ours.pth
     python -m vec2face import-recognizer backbone.pth arcface_r100.safetensors
     python -m vec2face evaluate arcface_r100.safetensors data/benchmarks ijbb
     python -m vec2face check
@@ -69,6 +70,11 @@ def _parser() -> argparse.ArgumentParser:
         "--heads", type=int, nargs=2, metavar=("ENCODER", "DECODER"), help="of an unusual width"
     )
     command.set_defaults(run=_import_generator)
+
+    command = commands.add_parser("export-generator", help="for the authors' code")
+    command.add_argument("source", help="*.safetensors, of generator.released: true")
+    command.add_argument("destination", help="*.pth")
+    command.set_defaults(run=_export_generator)
 
     command = commands.add_parser("import-recognizer", help="take over a released recognizer")
     command.add_argument("source", help="a .pt, .pth or .ckpt (docs/formats.md)")
@@ -147,6 +153,14 @@ def _import_generator(given: argparse.Namespace) -> int:
 
     heads = tuple(given.heads) if given.heads else None
     print(f"{given.destination}: {import_generator(given.source, given.destination, heads)}")
+    return 0
+
+
+def _export_generator(given: argparse.Namespace) -> int:
+    from vec2face.models.released_generator import open_generator, save_released  # noqa: PLC0415
+
+    save_released(given.destination, open_generator(given.source))
+    print(f"{given.destination}: written")
     return 0
 
 
