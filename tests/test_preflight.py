@@ -42,6 +42,16 @@ def test_each_input_is_called_by_its_state(project):
     ]  # fmt: skip
 
 
+def test_a_page_that_was_saved_as_weights_is_no_vgg16(project):
+    p = Params.load()
+    losses = p.training.losses.model_copy(update={"lpips": 1.0})
+    training = p.training.model_copy(update={"losses": losses, "lpips_weights": "vgg16.pth"})
+    Path("vgg16.pth").write_text("<html>not found</html>")
+    found = {f.key: f for f in preflight.inspect(p.model_copy(update={"training": training}))}
+    assert found["training.lpips_weights"].state == "unreadable"
+    assert "not torchvision's VGG16" in found["training.lpips_weights"].content
+
+
 def test_generators_and_sets_of_others_are_inputs_too(project):
     p = Params.load()
     paths = p.paths.model_copy(update={"generator": "vec2face.pth"})

@@ -5,6 +5,7 @@ python -m vec2face check --tflops 40
 
 import os
 import shutil
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -142,5 +143,6 @@ def _generator(path: str) -> str:
 
 
 def _lpips(path: str) -> str:
-    load_lpips(path)
+    with warnings.catch_warnings(action="ignore"):  # torchvision's, at how the package calls it
+        load_lpips(path)
     return "VGG16"

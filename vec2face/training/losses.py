@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vec2face.files import InputError
+from vec2face.models.weights import read_state_dict
 
 
 def mse(fake: Tensor, real: Tensor) -> Tensor:
@@ -99,11 +100,11 @@ def load_lpips(weights: str) -> nn.Module:
     """
     model = lpips.LPIPS(net="vgg", pnet_rand=True, verbose=False).eval().requires_grad_(False)
     try:
-        state = torch.load(weights, map_location="cpu", weights_only=True)
+        state = read_state_dict(weights)
         layers = {n: v for n, v in state.items() if n.startswith("features.")}
         names = list(model.net.state_dict())  # slice1.0.weight ...: the numbers are VGG's own
         model.net.load_state_dict({n: layers["features." + n.split(".", 1)[1]] for n in names})
-    except (OSError, KeyError, RuntimeError) as error:
+    except (InputError, KeyError, RuntimeError) as error:
         raise InputError(
             f"training.lpips_weights: {weights}: not torchvision's VGG16 weights ({error}); "
             "name that file, or set losses.lpips to 0 and use losses.perceptual"
