@@ -201,7 +201,10 @@ def _check(given: argparse.Namespace) -> int:
     params = Params.load(given.params)
     findings = inspect(params)
     for finding in findings:
-        content = f": {finding.content}" if finding.content else ""
+        content = finding.content
+        for named_already in (finding.key, finding.path):
+            content = content.removeprefix(f"{named_already}: ")
+        content = f": {content}" if content else ""
         print(f"{finding.state:21} {finding.key} = {finding.path}{content}")
     costs = expect(params)
     print(f"\n{table(costs, given.tflops)}")

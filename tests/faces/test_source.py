@@ -1,7 +1,11 @@
+import io
 import os
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
 
 from tests.faces.readers import IMAGES, Rows
 from vec2face.faces.convert import convert
@@ -10,6 +14,18 @@ from vec2face.faces.source import Selection, load_images, open_readable, open_so
 from vec2face.faces.store import FaceStoreWriter
 from vec2face.files import InputError
 
+
+def picture(side, form="JPEG", mode="RGB"):
+    noise = np.random.default_rng(side).integers(0, 256, (side, side, 3), np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(noise).convert(mode).save(buffer, form)
+    return buffer.getvalue()
+
+
+KINDS = {
+    "same": picture(16), "small": picture(8), "large": picture(24), "png": picture(16, "PNG"),
+    "grey": picture(16, mode="L"), "cmyk": picture(16, mode="CMYK"),
+}  # fmt: skip
 ROWS = Rows([(i % 3, i) for i in range(10)], features=True)
 
 
@@ -66,6 +82,16 @@ def test_images_are_loaded_in_their_order_however_many_threads(monkeypatch, core
     monkeypatch.setattr(rows, "encoded", lambda i: b"" if i > 20 else IMAGES[i])
     with pytest.raises(InputError, match="^row 21: not a readable image"):
         load_images(rows, 8)
+
+
+@given(st.lists(st.sampled_from(["same", "small", "large", "png", "grey", "cmyk"]), max_size=40))
+def test_images_of_any_size_and_kind_come_to_the_size_asked(kinds):
+    """Whatever stands before an image in the source must not show in it."""
+    rows = Rows([(0, 0)] * len(kinds))
+    rows.encoded = lambda i: KINDS[kinds[i]]
+    found = load_images(rows, 16, range(len(kinds)))
+    for image, kind in zip(found, kinds, strict=True):
+        assert np.array_equal(image, decode(KINDS[kind], "", 16))
 
 
 def test_a_selection_of_a_selection():

@@ -11,13 +11,16 @@ from vec2face.files import InputError
 _JPEG, _SCAN, _END = b"\xff\xd8", b"\xff\xda", b"\xff\xd9"
 
 
-def decode(data: bytes, where: str, size: int | None = None) -> np.ndarray:
+def decode(
+    data: bytes, where: str, size: int | None = None, into: np.ndarray | None = None
+) -> np.ndarray:
     """Decode a JPEG or PNG.
 
     Args:
         data: the encoded image.
         where: names the image in an error, such as ``"a.rec, key 7"``.
         size: if given, the image is resized to (size, size).
+        into: uint8; an image of this shape is written here and returned, without a copy.
 
     Returns:
         (H, W, 3) uint8, RGB.
@@ -28,24 +31,28 @@ def decode(data: bytes, where: str, size: int | None = None) -> np.ndarray:
     """
     image = None
     if not data.startswith(_JPEG):
-        image = _decode_any(data)
+        image = _decode_any(data, into)
     elif data.endswith(_END) or data.rfind(_END) > data.rfind(_SCAN):
         try:
-            image = simplejpeg.decode_jpeg(data, "RGB")
+            image = simplejpeg.decode_jpeg(data, "RGB", buffer=into)
         except ValueError:  # it refuses colours other than these and the least damage
-            image = _decode_any(data)
+            image = _decode_any(data, into)
     if image is None:
         raise InputError(f"{where}: not a readable image ({len(data)} bytes); replace or remove it")
     return image if size is None else resize(image, size)
 
 
-def _decode_any(data: bytes) -> np.ndarray | None:
+def _decode_any(data: bytes, into: np.ndarray | None) -> np.ndarray | None:
     """Decode whatever OpenCV knows; a JPEG to the same pixels as simplejpeg, in more time."""
     flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
     try:
-        return cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
     except cv2.error:
         return None
+    if into is not None and image is not None and image.shape == into.shape:
+        into[...] = image
+        return into
+    return image
 
 
 def resize(image: np.ndarray, size: int) -> np.ndarray:

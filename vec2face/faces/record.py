@@ -28,6 +28,7 @@ from vec2face.files import InputError
 MAGIC = 0xCED7230A
 _MAGIC_BYTES = struct.pack("<I", MAGIC)
 _HEAD = struct.Struct("<IfQQ")
+_PLAIN = struct.Struct("<III")  # magic, part and length, flag
 _LENGTH_BITS = 29
 _LARGEST_LABEL = 2**24  # above this a float32 skips integers
 _AT_ONCE = 2**16  # records whose labels are read together
@@ -191,6 +192,13 @@ class RecordFile:
 
     def encoded(self, i: int) -> bytes:
         """Return image i as it is stored (JPEG or PNG)."""
+        offset = int(self._offsets[i])
+        if offset + _PLAIN.size <= len(self._map):
+            magic, word, flag = _PLAIN.unpack_from(self._map, offset)
+            end = offset + 8 + word  # in a record that is whole, the word is the length alone
+            uncut = magic == MAGIC and _HEAD.size <= word < 1 << _LENGTH_BITS
+            if uncut and not flag and end <= len(self._map):
+                return self._map[offset + 8 + _HEAD.size : end]
         return self.read(i)[1]
 
     def read(self, i: int) -> tuple[np.ndarray, bytes]:

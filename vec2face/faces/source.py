@@ -14,7 +14,7 @@ from tqdm import tqdm
 from vec2face.faces import database
 from vec2face.faces.archive import TarSource, ZipSource
 from vec2face.faces.database import DatabaseSource
-from vec2face.faces.images import decode
+from vec2face.faces.images import decode, resize
 from vec2face.faces.listing import FolderSource, ListSource
 from vec2face.faces.record import RecordFile
 from vec2face.faces.store import FaceStore
@@ -208,8 +208,14 @@ def load_images(
     images = np.empty((len(rows), size, size, 3), np.uint8)
 
     def load(first: int) -> None:
+        same = False  # whether the image before had the size asked: then this one may, too
         for n in range(first, min(first + _TOGETHER, len(rows))):
-            images[n] = decode(source.encoded(rows[n]), source.where(rows[n]), size)
+            place = images[n]
+            into = place if same else None
+            image = decode(source.encoded(rows[n]), source.where(rows[n]), into=into)
+            same = image.shape == place.shape
+            if into is None or not same:
+                place[...] = resize(image, size)
 
     starts = range(0, len(rows), _TOGETHER)
     threads = min(8, len(os.sched_getaffinity(0)), len(starts))
