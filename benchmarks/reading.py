@@ -4,8 +4,9 @@
     python -m benchmarks.reading data/ms1mv2/train.rec --images 20000
 
 The peer does what the released training code does for an image: fetch the record, open it with
-PIL, convert to RGB, ToTensor, Normalize, and stack the batch. Prints images a second, best of some
-rounds that take turns, and exits with 1 if a tensor differs or ours is less than 3.5 times as fast.
+PIL, convert to RGB, ToTensor, Normalize, and stack the batch. The two take turns; each batch's best
+time counts. Prints images a second and exits with 1 if a tensor differs or ours is less than 3.5
+times as fast.
 """
 
 import argparse
@@ -90,12 +91,11 @@ def made_up(path: Path, count: int) -> None:
             writer.append(encode(np.clip(picture + grain, 0, 255).astype(np.uint8), 85), i // 20)
 
 
-def seconds(batches: Batches) -> float:
-    """Return the processor time that all batches take: other programs' turns do not count."""
-    begin = time.process_time()
-    for _ in batches:
-        pass
-    return time.process_time() - begin
+def seconds(batches: Batches) -> list[float]:
+    """Return each batch's processor time: other programs' turns do not count."""
+    laps = [time.process_time()]
+    laps.extend(time.process_time() for _ in batches)
+    return np.diff(laps).tolist()
 
 
 def main() -> int:
@@ -125,7 +125,8 @@ def main() -> int:
             times = [
                 (seconds(ours(reader, rows)), seconds(peer(fetch, rows))) for _ in range(ROUNDS)
             ]
-            fast, theirs = (rows / min(column) for column in zip(*times, strict=True))
+            # Caches and clocks are shared with other programs, so each batch's best time counts.
+            fast, theirs = rows / np.array(times).min(axis=0).sum(axis=1)
             print(
                 f"{form:4} {fast:7.0f} images/s, PIL + ToTensor + Normalize {theirs:6.0f}: "
                 f"{fast / theirs:.2f} times (limit {LIMIT})"
