@@ -6,6 +6,7 @@ import torch
 
 from vec2face import preflight
 from vec2face.cost import StageCost
+from vec2face.faces.record import RecordWriter
 from vec2face.params import Params
 
 
@@ -40,6 +41,16 @@ def test_each_input_is_called_by_its_state(project):
     assert [f.key for f in found.values() if f.bad] == [
         "paths.faces", "paths.benchmarks", "paths.second_recognizer"
     ]  # fmt: skip
+
+
+def test_faces_of_too_few_people_are_told(project):
+    p = Params.load()
+    with RecordWriter("train.rec") as writer:
+        writer.append(b"", 3)
+    paths = p.paths.model_copy(update={"faces": "train.rec"})
+    (found,) = (f for f in preflight.inspect(p.model_copy(update={"paths": paths})) if f.bad)
+    assert (found.key, found.state) == ("paths.faces", "too small")
+    assert found.content == "1 images of 1 people, but subset asks for 440 people"
 
 
 def test_a_page_that_was_saved_as_weights_is_no_vgg16(project):

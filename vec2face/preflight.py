@@ -13,6 +13,7 @@ from typing import Literal
 
 import numpy as np
 import torch
+from dvc.exceptions import NotDvcRepoError
 from dvc.repo import Repo
 
 from vec2face.cost import StageCost, pipeline_cost
@@ -24,7 +25,7 @@ from vec2face.models.released_generator import open_generator
 from vec2face.params import Params
 from vec2face.training.losses import load_lpips
 
-State = Literal["ready", "made by the pipeline", "missing", "unreadable"]
+State = Literal["ready", "made by the pipeline", "missing", "unreadable", "too small"]
 MS1MV2_IMAGES, BENCHMARK_IMAGES = 5_822_653, 12_000  # taken for files that are not there yet
 
 
@@ -40,7 +41,7 @@ class Finding:
     @property
     def bad(self) -> bool:
         """Whether the pipeline cannot run with it."""
-        return self.state in ("missing", "unreadable")
+        return self.state in ("missing", "unreadable", "too small")
 
 
 def inspect(p: Params) -> list[Finding]:
@@ -58,6 +59,9 @@ def inspect(p: Params) -> list[Finding]:
                 content = look(path)
             except InputError as error:
                 state, content = "unreadable", str(error)
+            else:
+                if key == "paths.faces" and (short := _shortage_of_people(p)):
+                    state, content = "too small", f"{content}, {short}"
         findings.append(Finding(key, path, state, content))
     return findings
 
@@ -117,7 +121,10 @@ def _inputs(p: Params) -> Iterator[tuple[str, str, Callable[[str], str]]]:
 
 def _outputs() -> set[Path]:
     """Return what the pipeline of this folder makes, relative to it."""
-    repo = Repo()
+    try:
+        repo = Repo()
+    except NotDvcRepoError:
+        return set()
     root = Path(repo.root_dir)
     return {Path(out.fs_path).relative_to(root) for out in repo.index.outs if out.is_in_repo}
 
@@ -125,6 +132,12 @@ def _outputs() -> set[Path]:
 def _faces(path: str) -> str:
     source = open_source(path, verify=False)
     return f"{len(source)} images of {len(np.unique(source.labels))} people"
+
+
+def _shortage_of_people(p: Params) -> str:
+    asked = p.subset.identities + p.subset.held_out
+    there = len(np.unique(open_source(p.paths.faces, verify=False).labels))
+    return f"but subset asks for {asked} people" if there < asked else ""
 
 
 def _benchmarks(path: str) -> str:
