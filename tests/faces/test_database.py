@@ -4,6 +4,7 @@ import io
 import pickle
 import shutil
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import lmdb
 import msgpack
@@ -11,7 +12,8 @@ import numpy as np
 import pytest
 
 from tests.faces.readers import IMAGES, lmdb_of
-from vec2face.faces.database import DatabaseSource
+from vec2face.faces import database
+from vec2face.faces.database import DatabaseSource, DatabaseWriter
 from vec2face.faces.source import open_source
 from vec2face.files import InputError
 
@@ -51,6 +53,22 @@ def test_a_folder_with_data_mdb_is_one_too(tmp_path):
     (tmp_path / "db").mkdir()
     lmdb_of(tmp_path / "db" / "data.mdb", [msgpack.dumps((IMAGES[0], 3))])
     assert open_source(tmp_path / "db").labels.tolist() == [3]
+
+
+def test_reading_labels_keeps_memory_flat(tmp_path, monkeypatch):
+    """Of 16 MiB that are mapped and read, few stay in memory."""
+    monkeypatch.setattr(database, "_AT_ONCE", 100)
+    path = tmp_path / "large.lmdb"
+    with DatabaseWriter(path) as writer:
+        for i in range(1000):
+            writer.append(bytes(16_000), i // 5)
+    source = DatabaseSource(path)
+    source.encoded(0)
+    assert source.labels.tolist() == [i // 5 for i in range(1000)]
+    spans = Path("/proc/self/smaps").read_text().split(str(path))[1:]
+    assert len(spans) == 1
+    assert int(spans[0].split("Rss:")[1].split()[0]) < 2000  # KiB
+    assert source.encoded(999) == bytes(16_000)
 
 
 def test_one_file_can_be_open_twice_and_in_many_threads(tmp_path):

@@ -14,6 +14,7 @@ from vec2face.faces.source import RecordSource, open_source
 from vec2face.files import InputError
 
 MAGIC_BYTES = struct.pack("<I", MAGIC)
+GOLDEN = Path(__file__).parent / "golden"  # written by mxnet itself, see make.py there
 
 
 def write(path: Path, images: list[bytes], labels: list[int]) -> Path:
@@ -81,6 +82,29 @@ def test_a_split_record_written_by_hand_is_joined(tmp_path):
     records = RecordFile(path)
     assert records.encoded(0) == b"1234" + MAGIC_BYTES + b"xyz"
     assert records.read_labels().tolist() == [5]
+
+
+def golden():
+    """What golden/make.py gave to mxnet."""
+    m = MAGIC_BYTES
+    images = [b"one", b"", b"four" + m + b"tail", m + m, b"odd" + m, bytes(range(9))]
+    return images, [0, 0, 7, 7, 7, 2**24]
+
+
+@pytest.mark.parametrize("name", ["plain", "full"])
+def test_files_that_mxnet_wrote_are_read(name):
+    images, labels = golden()
+    file = RecordFile(GOLDEN / f"{name}.rec")
+    assert [file.encoded(i) for i in range(len(file))] == images
+    assert file.read_labels().tolist() == labels
+
+
+def test_the_same_bytes_are_written_as_by_mxnet(tmp_path):
+    with RecordWriter(tmp_path / "plain.rec") as writer:
+        for image, label in zip(*golden(), strict=True):
+            writer.append(image, label)
+    for name in ("plain.rec", "plain.idx"):
+        assert (tmp_path / name).read_bytes() == (GOLDEN / name).read_bytes()
 
 
 def test_header_and_identity_records_are_no_images(tmp_path):

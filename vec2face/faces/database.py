@@ -5,7 +5,9 @@ the bytes of an ``.npy``; ``__keys__``, ``__len__`` and ``__classnum__`` hold ms
 keys, N and the number of identities. msgpack is data only: nothing in it can run.
 """
 
+import ctypes
 import io
+import mmap
 import threading
 import weakref
 from functools import cached_property
@@ -21,6 +23,9 @@ from vec2face.files import InputError
 
 MAGIC = b"\xde\xc0\xef\xbe"  # at byte 16 of the file
 _BATCH = 1000  # rows written in one transaction
+_AT_ONCE = 2**16  # labels read before memory is given back
+_c = ctypes.CDLL(None)
+_c.madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
 _REMEDY = "copy or make the database again"
 
 
@@ -98,6 +103,8 @@ class DatabaseSource:
                 if not self._skip:
                     raise
                 labels[i] = -1
+            if i % _AT_ONCE == _AT_ONCE - 1:
+                self._opened.give_back()
         return labels
 
     def encoded(self, i: int) -> bytes:
@@ -127,6 +134,18 @@ class _Opened:
         self.env = lmdb.open(
             str(path), subdir=path.is_dir(), readonly=True, lock=False, readahead=False
         )
+        self._file = str((path / "data.mdb" if path.is_dir() else path).resolve())
+
+    def give_back(self) -> None:
+        """Let the pages of the map that were read go, so that memory stays flat.
+
+        They come again when they are needed; lmdb has no call for it.
+        """
+        for line in Path("/proc/self/maps").read_text().splitlines():
+            span, *_, file = line.split(maxsplit=5)
+            if file == self._file:
+                start, end = (int(place, 16) for place in span.split("-"))
+                _c.madvise(start, end - start, mmap.MADV_DONTNEED)
 
 
 _open_now: weakref.WeakValueDictionary[tuple[Path, int], _Opened] = weakref.WeakValueDictionary()
