@@ -23,7 +23,7 @@ from vec2face.files import InputError
 
 MAGIC = b"\xde\xc0\xef\xbe"  # at byte 16 of the file
 _BATCH = 1000  # rows written in one transaction
-_AT_ONCE = 2**16  # labels read before memory is given back
+_AT_ONCE = 2**13  # labels read before memory is given back; each is on a page of its own or two
 _c = ctypes.CDLL(None)
 _c.madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
 _REMEDY = "copy or make the database again"
