@@ -1,11 +1,14 @@
 import numpy as np
 import pytest
+import torch
 
 from vec2face.faces.images import encode
 from vec2face.faces.source import open_source
 from vec2face.faces.store import FaceStoreWriter
 from vec2face.files import InputError
 from vec2face.models import features
+from vec2face.models.backbones import build_backbone
+from vec2face.models.recognizer import save_recognizer
 
 
 class MeanColour:
@@ -67,3 +70,15 @@ def test_blocks_on_disk_give_the_same_and_a_stopped_run_continues(source, tmp_pa
     assert [p.name for p in path.parent.iterdir()] == ["features.npy"]
     features.extract_to(path, None, source)  # it is there: nothing is asked
     assert path.exists()
+
+
+def test_a_recognizer_of_ours_is_differentiated_through_as_it_is(tmp_path):
+    torch.manual_seed(0)
+    architecture = {"name": "iresnet10", "image_size": 56, "widths": [8, 8, 8, 8], "embedding": 8}
+    network = build_backbone(**architecture).eval()
+    save_recognizer(tmp_path / "ours.safetensors", network, architecture)
+    images = torch.randn(2, 3, 56, 56, requires_grad=True)
+    (expected,) = torch.autograd.grad(network(images).square().sum(), images)
+    opened = features.open_network(tmp_path / "ours.safetensors")
+    (found,) = torch.autograd.grad(opened(images).square().sum(), images)
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4 * float(expected.abs().max()))

@@ -81,7 +81,15 @@ def open_network(path: Path | str) -> TorchRecognizer:
     network = _network(Path(path))
     if network is None:
         return to_torch(path)
-    return TorchRecognizer(fx.symbolic_trace(network), network.image_size, "rgb")  # type: ignore[arg-type]
+    graph = fx.GraphModule(network, _Tracer().trace(network))
+    return TorchRecognizer(graph, network.image_size, "rgb")  # type: ignore[arg-type]
+
+
+class _Tracer(fx.Tracer):
+    """Leaves our PReLU whole, as PyTorch's own layers: its forward looks at what it is given."""
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return isinstance(m, nn.PReLU) or super().is_leaf_module(m, module_qualified_name)
 
 
 def extract(recognizer: Recognizer, source: Source, limit: int | None = None) -> np.ndarray:
