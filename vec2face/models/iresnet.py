@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 from torch.nn import functional
 
 Gate = Literal["none", "residual", "shortcut"]
@@ -51,8 +51,6 @@ class PReLU(nn.PReLU):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return x where it is positive and weight * x elsewhere: (B, C, H, W), as it came."""
-        if isinstance(x, fx.Proxy):  # traced, so what it will be is not known
-            return super().forward(x)
         plain = x.device.type == "cpu" and x.dtype == self.weight.dtype and x.requires_grad
         if not plain or torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling():
             return super().forward(x)
