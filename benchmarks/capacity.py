@@ -18,10 +18,11 @@ from pathlib import Path
 
 import numpy as np
 
-from vec2face.capacity import Machine, Networks, head_bytes, loads, networks, pairs_compared, sized
+from vec2face.capacity import Machine, Networks, loads, networks, pairs_compared, sized
 from vec2face.faces.images import decode, encode
 from vec2face.params import Params
 from vec2face.training.augment import Augmentation, augment
+from vec2face.training.partial_fc import memory
 
 SIZES = (10_000, 20_000, 100_000, 200_000, 300_000)
 BEYOND = 10_000_000
@@ -134,14 +135,17 @@ def of_a_gpu(p: Params, nets: Networks, machine: Machine) -> str:
     return markdown([*head, "not the GPU limits from"], rows)
 
 
+def head_gb(p: Params, classes: int, ranks: int, rate: float) -> float:
+    """Return the GB of a class head on each rank, when a whole batch is one round."""
+    return sum(memory(classes, p.fr.embedding, ranks, p.fr.batch, rate).values()) / 1e9
+
+
 def of_the_head(p: Params) -> str:
     """Return the head's memory on each rank."""
     rows = []
     for classes in (300_000, BEYOND):
         for rate in (1.0, 0.1):
-            cells = [
-                figure(head_bytes(classes, p.fr.embedding, n, p.fr.batch, rate) / 1e9) for n in GPUS
-            ]
+            cells = [figure(head_gb(p, classes, n, rate)) for n in GPUS]
             rows.append([f"{figure(classes)} classes, sample rate {rate:g}", *cells])
     return markdown(["head", *(f"{n} GPU, GB each" for n in GPUS)], rows)
 
@@ -154,7 +158,6 @@ def beyond(p: Params, nets: Networks, machine: Machine) -> str:
     candidates, compared = pairs_compared(BEYOND)
     filtered = compared * 2 * p.fr.embedding
     days, minutes = filtered / machine.cpu_gflops / 8.64e13, filtered / machine.tflops / 6e13
-    head_gb = head_bytes(BEYOND, p.fr.embedding, 1, p.fr.batch, 1) / 1e9
     head_flop = 6.0 * p.fr.embedding * BEYOND
     share = head_flop / (head_flop + nets.recognizer.forward + nets.recognizer.backward)
     hours = {stage: of[stage].flop / machine.tflops / 3.6e15 for stage in ("dataset", "recognizer")}
@@ -162,7 +165,7 @@ def beyond(p: Params, nets: Networks, machine: Machine) -> str:
     needs = {
         "identity filter": f"{figure(candidates / 1e6)} million candidates, {filtered:.1e} FLOP, "
         f"{figure(days)} days in one process",
-        "class head on one GPU": f"{figure(head_gb)} GB",
+        "class head on one GPU": f"{figure(head_gb(p, BEYOND, 1, 1.0))} GB",
         "recognizer's training": f"{figure(hours['recognizer'])} GPU hours, {100 * share:.0f} % of "
         "them in the head",
         "vectors of images": f"{figure(made * vector / 1e12)} TB in `generated_vectors.npy`",

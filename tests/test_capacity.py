@@ -10,7 +10,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.capacity import MARKS, report
-from vec2face.capacity import Load, Machine, head_bytes, loads, networks, pairs_compared, sized
+from vec2face.capacity import Load, Machine, loads, networks, pairs_compared, sized
 from vec2face.models.backbones import build_backbone
 from vec2face.models.generator import GeneratorConfig, Vec2Face
 from vec2face.params import Params
@@ -108,7 +108,9 @@ def recognizer_by_hand():
     return add(total, (2 * 512 + (flat + 1) * 512 + 2 * 512, 2 * flat * 512))
 
 
-def test_the_recognizer_and_its_300_000_classes_have_the_closed_forms_size_and_cost():
+def test_the_recognizer_and_its_300_000_classes_have_the_closed_forms_size_and_cost(monkeypatch):
+    # Without data, every label counts as this process's.
+    monkeypatch.setattr("torch.fx.experimental._config.meta_nonzero_assume_all_nonzero", True)
     with torch.device("meta"):
         net = build_backbone("se_iresnet50").train()
         head = build_head("arcface", 512, CLASSES)
@@ -164,15 +166,6 @@ def test_the_filters_comparisons_are_those_of_a_simulation():
         candidates, kept = candidates + drawn, kept + part
     assert pairs_compared(wanted) == pytest.approx((candidates, compared), rel=1e-6)
     assert pairs_compared(300_000)[0] * 0.983 == pytest.approx(300_000, rel=1e-3)
-
-
-def test_the_head_is_cut_evenly():
-    whole = head_bytes(CLASSES, 512, 1, 128, 1)
-    assert whole == 4 * (4 * CLASSES * 512 + 3 * 128 * CLASSES)
-    assert head_bytes(CLASSES, 512, 64, 128, 1) == whole / 64
-    assert head_bytes(CLASSES, 512, 1, 128, 0.1) == pytest.approx(
-        4 * (2.2 * CLASSES * 512 + 38.4 * CLASSES)
-    )
 
 
 def test_the_page_holds_what_the_script_prints():

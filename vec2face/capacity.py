@@ -142,10 +142,3 @@ def pairs_compared(wanted: float) -> tuple[float, float]:
     p = 2 * REJECTED / 300_000
     grown = math.exp(p * wanted)
     return (grown - 1) / p, (grown * (p * wanted - 1) + 1) / p**2
-
-
-def head_bytes(classes: float, embedding: int, ranks: int, batch: int, rate: float) -> float:
-    """Return the bytes of a class head on one of ``ranks``: float32, SGD with momentum."""
-    mine = classes / ranks
-    sampled = mine * rate
-    return 4.0 * (2 * mine * embedding + 2 * sampled * embedding + 3 * batch * sampled)
