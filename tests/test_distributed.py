@@ -1,8 +1,10 @@
 """Several processes find each other, split work without gaps, and pass failures on."""
 
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -16,7 +18,7 @@ from vec2face.files import InputError
 ROOT = Path(__file__).parents[1]
 TORCHRUN = f"{sys.executable} -m torch.distributed.run"
 PROGRAM = """
-import os, sys
+import os, sys, time
 from pathlib import Path
 import torch
 from vec2face.distributed import launch, world
@@ -28,6 +30,9 @@ def main(folder, fails="no"):
     Path(folder, f"{w.rank}-of-{w.size}").write_text(f"{total} {names}")
     if fails == "yes" and not w.main:
         sys.exit("error: this rank fails")
+    if fails == "never":
+        Path(folder, f"pid-{w.rank}").write_text(str(os.getpid()))
+        time.sleep(600)
     w.wait()
 
 if __name__ == "__main__":
@@ -67,6 +72,28 @@ def test_a_failing_process_ends_the_stage_with_its_word(tmp_path):
     process = start(tmp_path, "yes", VEC2FACE_PROCESSES="2")
     assert process.wait() != 0
     assert "error: this rank fails" in process.stderr.read()
+
+
+def wait_until(true, seconds=120):
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def runs(pid):
+    status = Path("/proc", pid, "status")
+    return status.exists() and "(zombie)" not in status.read_text()
+
+
+@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL])
+def test_no_process_outlives_the_command_that_was_killed(tmp_path, end):
+    process = start(tmp_path, "never", VEC2FACE_PROCESSES="2")
+    files = [tmp_path / "pid-0", tmp_path / "pid-1"]
+    wait_until(lambda: all(f.exists() and f.read_text() for f in files))
+    process.send_signal(end)
+    process.wait()
+    wait_until(lambda: not any(runs(f.read_text()) for f in files), 60)
 
 
 def test_processes_of_srun_meet(tmp_path):

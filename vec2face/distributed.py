@@ -11,10 +11,11 @@ a single process too, where it costs nothing, so that a trainer has one loop for
 """
 
 import contextlib
+import ctypes
 import os
 import re
 import shlex
-import subprocess
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -29,6 +30,8 @@ from torch import Tensor
 from vec2face.files import InputError
 
 _ALONE = "VEC2FACE_THREADS_ALONE"  # the threads a single process would have had, for the others
+
+_PR_SET_PDEATHSIG = 1  # of Linux's prctl: the signal that the parent's death sends
 
 
 @dataclass(frozen=True)
@@ -94,6 +97,8 @@ def join() -> Iterator[World]:
         yield world()
         return
     os.environ.update({name: str(value) for name, value in place.items()})
+    if sys.platform == "linux":  # else a rerun would meet processes whose starter was killed
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if torch.cuda.is_available():
         torch.cuda.set_device(int(place["LOCAL_RANK"]) % torch.cuda.device_count())
     # A process may wait for hours until another has read a store or finished its blocks; that one
@@ -111,11 +116,11 @@ def launch(main: Callable[..., None], *arguments: str) -> None:
     """Run ``main(*arguments)`` in as many processes as the environment asks for.
 
     ``VEC2FACE_LAUNCH`` is a command that starts its arguments as several processes;
-    ``VEC2FACE_PROCESSES`` a number of processes on this machine (default: one a GPU).
+    ``VEC2FACE_PROCESSES`` a number of processes on this machine (default: one a GPU). What starts
+    them takes this process's place, so that in that case this does not return.
 
     Raises:
         InputError: a bad number.
-        SystemExit: the processes failed; each has said why.
     """
     prefix = [] if _place(os.environ) else _launcher(os.environ)
     if not prefix:
@@ -127,9 +132,8 @@ def launch(main: Callable[..., None], *arguments: str) -> None:
     command = [*prefix, sys.executable, "-m", module, *arguments]
     environment["VEC2FACE_PROCESSES"] = "1"
     environment[_ALONE] = os.environ.get("OMP_NUM_THREADS") or str(len(os.sched_getaffinity(0)))
-    ended = subprocess.run(command, check=False, env=environment)
-    if ended.returncode:
-        raise SystemExit(ended.returncode)
+    # In this process's place, so that what ends it ends them, too.
+    os.execvpe(command[0], command, environment)  # noqa: S606
 
 
 @contextlib.contextmanager

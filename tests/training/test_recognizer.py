@@ -129,7 +129,7 @@ def test_a_run_killed_at_random_points_ends_in_the_same_weights(tmp_path):
     codes = []
     for _ in range(3):
         (process,) = ranks.start(train, tmp_path / "killed", config)
-        process.join(rng.uniform(0.2, 0.8) * seconds)
+        process.join(rng.uniform(0.1, 0.5) * seconds)  # the clock of a busy machine
         process.kill()
         codes += ranks.finish([process])
     assert codes[0] == -signal.SIGKILL  # else it was over before the kill
