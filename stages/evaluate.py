@@ -39,7 +39,11 @@ from vec2face.training.checkpoint import work_folder
 UNTRAINED_IMAGES = 4096
 """Training images, evenly spaced, that give the untrained net its batch-norm statistics."""
 PAIRS = 256  # of a block
-CODE = [*features.CODE, *code("analysis/verification", "faces/benchmarks", "faces/pairs")]
+CODE = [
+    *features.CODE,
+    *code("analysis/verification", "faces/benchmarks", "faces/pairs", "faces/pickles"),
+    Path(__file__),
+]
 
 
 def main() -> None:

@@ -27,7 +27,7 @@ CURVE = Path("reports/curves/generator.csv")
 def main() -> None:
     """Train the generator of ``params.yaml``."""
     params, place = Params.load(), world()
-    faces = open_source("data/subset")
+    faces = open_source("data/subset", verify=place.main)
     features = np.load("data/features/train.npy", mmap_mode="r")
     if len(features) != len(faces):
         raise InputError(
@@ -52,5 +52,11 @@ def _work(params: Params) -> Path:
     return work_folder("generator", settings, VERSION, *inputs)
 
 
+def micro_batches() -> int:
+    """Return into how many parts a step falls, which processes share."""
+    t = Params.load().training
+    return t.batch // (t.micro_batch or t.batch)
+
+
 if __name__ == "__main__":
-    run(main, shared=True)
+    run(main, shared=True, units=micro_batches)

@@ -52,7 +52,9 @@ VECTORS, REAL_FEATURES = Path("data/identities.npy"), Path("data/features/held_o
 JOBS = ("generated", "held_out", "pure", "copies")
 CODE = [
     *features.CODE,
-    *code("randomness", "models/generator", "models/masks", "sampling/dataset"),
+    *code("randomness", "models/generator", "models/released_generator", "models/masks"),
+    *code("sampling/dataset"),
+    Path(__file__),
 ]
 
 

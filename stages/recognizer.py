@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 
 from stages import run
+from vec2face.blocks import stamp
 from vec2face.distributed import world
 from vec2face.faces.source import Selection, open_readable
 from vec2face.faces.subset import whole_people
@@ -51,7 +52,7 @@ def main(which: str = "") -> None:
         which,
         asdict(settings),
         p.seed,
-        store / "manifest.json" if (store / "manifest.json").is_file() else store,
+        stamp(store),
         [hashlib.sha256(a.tobytes()).hexdigest() for a in (rows, labels)],
     )
     curve: list[dict[str, float]] = []
@@ -87,5 +88,11 @@ def config(p: Params) -> RecognizerConfig:
     )
 
 
+def micro_batches() -> int:
+    """Return into how many parts a step falls, which processes share."""
+    fr = Params.load().fr
+    return fr.batch // (fr.micro_batch or fr.batch)
+
+
 if __name__ == "__main__":
-    run(main, *sys.argv[1:], shared=True)
+    run(main, *sys.argv[1:], shared=True, units=micro_batches)

@@ -21,7 +21,10 @@ from vec2face.faces.subset import choose, choose_released, copy_rows
 from vec2face.params import Params
 from vec2face.training.checkpoint import work_folder
 
-CODE = code("faces/record", "faces/store", "faces/subset")
+CODE = code(  # what decides which image a row is, and the bytes of a store
+    *("faces/source", "faces/listing", "faces/archive", "faces/database"),
+    *("faces/record", "faces/store", "faces/subset"),
+)
 
 
 def main() -> None:

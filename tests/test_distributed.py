@@ -130,6 +130,13 @@ def test_a_bad_number_of_processes_is_named(asked):
         _launcher({"VEC2FACE_PROCESSES": asked})
 
 
+@pytest.mark.parametrize(("gpus", "units", "used"), [(0, 5, 1), (8, None, 8), (8, 6, 6), (2, 1, 1)])
+def test_gpus_that_would_have_nothing_to_do_get_no_process(monkeypatch, gpus, units, used):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    command = _launcher({}, units)
+    assert command[-1:] == ([f"--nproc-per-node={used}"] if used > 1 else [])
+
+
 @given(st.integers(0, 1000), st.integers(1, 40))
 def test_shares_cover_the_work_evenly(count, size):
     shares = [World(rank, size, torch.device("cpu")).share(count) for rank in range(size)]

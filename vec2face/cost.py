@@ -165,8 +165,7 @@ def pipeline_cost(p: Params, *, pca_images: int, benchmark_images: int) -> list[
             t.steps * t.batch * step,
             4.0 * 2 * train.parameters,
             faces * (pixels + row),
-            network
-            + (t.micro_batch or t.batch) * (train.kept + w.recognizer_share * teacher.kept),
+            network + (t.micro_batch or t.batch) * (train.kept + w.recognizer_share * teacher.kept),
         ),
         StageCost("pca", pca_images * teacher.forward, 4.0 * 513 * 512, pca_images * row),
         StageCost("identities", p.identities**2 * 512.0, p.identities * row, p.identities * row),

@@ -112,17 +112,23 @@ def join() -> Iterator[World]:
         dist.destroy_process_group()
 
 
-def launch(main: Callable[..., None], *arguments: str) -> None:
+def launch(main: Callable[..., None], *arguments: str, units: int | None = None) -> None:
     """Run ``main(*arguments)`` in as many processes as the environment asks for.
 
     ``VEC2FACE_LAUNCH`` is a command that starts its arguments as several processes;
-    ``VEC2FACE_PROCESSES`` a number of processes on this machine (default: one a GPU). What starts
-    them takes this process's place, so that in that case this does not return.
+    ``VEC2FACE_PROCESSES`` a number of processes on this machine. What starts them takes this
+    process's place, so that in that case this does not return.
+
+    Args:
+        main: the work.
+        arguments: of ``main``.
+        units: parts that the work comes in, each process taking equally many. By default there is
+            a process for each GPU, or for as many of them as divide the units.
 
     Raises:
         InputError: a bad number.
     """
-    prefix = [] if _place(os.environ) else _launcher(os.environ)
+    prefix = [] if _place(os.environ) else _launcher(os.environ, units)
     if not prefix:
         with join():
             main(*arguments)
@@ -131,7 +137,8 @@ def launch(main: Callable[..., None], *arguments: str) -> None:
     environment = {k: v for k, v in os.environ.items() if k != "VEC2FACE_LAUNCH"}
     command = [*prefix, sys.executable, "-m", module, *arguments]
     environment["VEC2FACE_PROCESSES"] = "1"
-    environment[_ALONE] = os.environ.get("OMP_NUM_THREADS") or str(len(os.sched_getaffinity(0)))
+    threads = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]  # a number for each level
+    environment[_ALONE] = threads or str(len(os.sched_getaffinity(0)))
     # In this process's place, so that what ends it ends them, too.
     os.execvpe(command[0], command, environment)  # noqa: S606
 
@@ -143,16 +150,18 @@ def as_if_alone() -> Iterator[None]:
     torchrun leaves each of several processes one thread, and sums of matrix products are rounded by
     the number of threads: without this a fit would differ in its last bits.
     """
-    limit = int(os.environ[_ALONE]) if _ALONE in os.environ else None
+    limit = int(os.environ[_ALONE]) if world().size > 1 and _ALONE in os.environ else None
     with threadpool_limits(limit, user_api="blas"):
         yield
 
 
-def _launcher(environment: Any) -> list[str]:
+def _launcher(environment: Any, units: int | None = None) -> list[str]:
     """Return the command that starts several processes, or nothing where one is enough."""
     if command := environment.get("VEC2FACE_LAUNCH"):
         return shlex.split(command)
-    asked = environment.get("VEC2FACE_PROCESSES", str(max(1, torch.cuda.device_count())))
+    able = range(1, max(1, torch.cuda.device_count()) + 1)
+    usual = max(n for n in able if units is None or units % n == 0)
+    asked = environment.get("VEC2FACE_PROCESSES", str(usual))
     if not asked.isdecimal() or asked == "0":
         raise InputError(f"VEC2FACE_PROCESSES: a number of processes from 1, not {asked!r}")
     if asked == "1":

@@ -141,8 +141,8 @@ def sha256(path: Path | str) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def fingerprint(*parts: Any) -> str:
-    """Return 16 hexadecimal digits that name ``parts``: JSON-able values, and paths by content."""
+def described(*parts: Any) -> list[Any]:
+    """Return ``parts``, JSON-able values and paths, as plain JSON, with paths by content."""
 
     def plain(part: Any) -> Any:
         if not isinstance(part, Path):
@@ -151,4 +151,10 @@ def fingerprint(*parts: Any) -> str:
         return [[str(p.relative_to(part)) if p != part else p.name, sha256(p)] for p in files]
 
     text = json.dumps([plain(p) for p in parts], sort_keys=True, default=str)
+    return json.loads(text)
+
+
+def fingerprint(*parts: Any) -> str:
+    """Return 16 hexadecimal digits that name ``parts``; see ``described``."""
+    text = json.dumps(described(*parts), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

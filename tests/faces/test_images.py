@@ -113,3 +113,11 @@ def test_tensors_have_the_fields_range_and_come_back():
     assert torch.equal(to_tensor(levels).reshape(-1), steps)
     assert np.array_equal(to_uint8(tensor), images)
     assert to_uint8(torch.full((1, 3, 1, 1), 7.0)).max() == 255
+
+
+def test_a_jpeg_that_claims_a_huge_size_is_refused():
+    data = bytearray(encode(np.zeros((16, 16, 3), np.uint8)))
+    frame = data.index(b"\xff\xc0")
+    data[frame + 5 : frame + 9] = b"\xff\xdc\xff\xdc"  # height and width
+    with pytest.raises(InputError, match="a.rec, key 7: claims 65500 x 65500 pixels"):
+        decode(bytes(data), "a.rec, key 7")

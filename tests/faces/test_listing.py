@@ -8,7 +8,10 @@ from vec2face.faces.listing import Names
 from vec2face.faces.source import open_source
 from vec2face.files import InputError
 
-names = st.lists(st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=6), max_size=20)
+names = st.lists(
+    st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=6),
+    max_size=20,
+)
 
 
 @given(names)

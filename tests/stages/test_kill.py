@@ -204,12 +204,18 @@ def test_killed_at_random_the_bytes_are_those_of_a_run_that_was_not(start, expec
     content, seconds = expected
     rng = np.random.default_rng()
     left = []  # work that the next start finds
+
+    def found():
+        return [*tmp_path.glob("killed/work/**/block-*"), *tmp_path.glob("**/store-*")]
+
     for _ in range(8):
         process = start("killed")
-        process.join(rng.uniform(0.1, 0.4) * seconds)
+        while process.is_alive() and not found():
+            time.sleep(0.01)
+        process.join(rng.uniform(0, 0.3) * seconds)
         if process.is_alive():
             kill(process)
-            left.append([*tmp_path.glob("killed/work/**/block-*"), *tmp_path.glob("**/store-*")])
+            left.append(found())
     finish(start("killed"))
     assert any(left)
     assert results(tmp_path / "killed") == content

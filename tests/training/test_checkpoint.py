@@ -3,6 +3,7 @@ import resource
 import pytest
 import torch
 
+from vec2face.files import InputError
 from vec2face.training.checkpoint import Checkpoint, work_folder
 
 
@@ -50,7 +51,7 @@ def test_a_full_disk_is_named_and_leaves_the_earlier_states(tmp_path):
     unlimited, most = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, most))
     try:
-        with pytest.raises(OSError, match=r"make room.*state-0000000002\.pt"):
+        with pytest.raises(InputError, match=r"state-0000000002\.pt.*make room"):
             checkpoint.save(2, {"x": torch.zeros(100_000)})
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (unlimited, most))
@@ -81,3 +82,14 @@ def test_work_folder_is_named_by_what_it_depends_on(tmp_path):
     assert first != work_folder("fr", {"lr": 0.2}, faces, root=tmp_path)
     faces.write_text("b")
     assert first != work_folder("fr", {"lr": 0.1}, faces, root=tmp_path)
+
+
+def test_a_fresh_start_says_what_has_changed(tmp_path, caplog):
+    old = work_folder("stage", {"lr": 0.1, "losses": {"mse": 1.0}}, 3, root=tmp_path)
+    assert not caplog.records
+    assert work_folder("stage", {"lr": 0.1, "losses": {"mse": 1.0}}, 3, root=tmp_path) == old
+    assert not caplog.records
+    new = work_folder("stage", {"lr": 0.1, "losses": {"mse": 2.0}}, 3, root=tmp_path)
+    assert new != old
+    assert f"{old} was left" in caplog.text
+    assert "0.losses.mse (1.0 -> 2.0)" in caplog.text

@@ -15,6 +15,7 @@ from torch.nn.functional import cross_entropy
 from tests.training import ranks
 from vec2face.analysis.verification import squared_distances
 from vec2face.distributed import world
+from vec2face.files import InputError
 from vec2face.models.backbones import build_backbone
 from vec2face.models.recognizer import embed, save_recognizer, untrained_recognizer
 from vec2face.randomness import stream, torch_seed
@@ -390,7 +391,7 @@ def test_a_full_disk_keeps_the_last_state_and_the_next_run_ends_alike(tmp_path):
             resource.setrlimit(resource.RLIMIT_FSIZE, (1024, fill[0][1]))
 
     try:
-        with pytest.raises(OSError, match=r"state-0000000018\.pt"):
+        with pytest.raises(InputError, match=r"state-0000000018\.pt"):
             train_recognizer(*people(), CONFIG, 0, tmp_path / "full", on_epoch=follow)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, fill[0])

@@ -8,6 +8,7 @@ from numba import njit
 
 from vec2face.files import InputError
 
+LARGEST = 1 << 28  # pixels; a small file may claim to hold more than any memory
 _JPEG, _SCAN, _END = b"\xff\xd8", b"\xff\xda", b"\xff\xd9"
 
 
@@ -26,20 +27,28 @@ def decode(
         (H, W, 3) uint8, RGB.
 
     Raises:
-        InputError: if the bytes are no image, or a JPEG that ends early (decoders fill the missing
-            rest with grey without an error, so its end marker is looked for).
+        InputError: if the bytes are no image, claim to be a huge one, or are a JPEG that ends early
+            (decoders fill the missing rest with grey without an error, so its end marker is looked
+            for).
     """
     image = None
     if not data.startswith(_JPEG):
         image = _decode_any(data, into)
     elif data.endswith(_END) or data.rfind(_END) > data.rfind(_SCAN):
-        try:
-            image = simplejpeg.decode_jpeg(data, "RGB", buffer=into)
-        except ValueError:  # it refuses colours other than these and the least damage
-            image = _decode_any(data, into)
+        image = _decode_jpeg(data, where, into)
     if image is None:
         raise InputError(f"{where}: not a readable image ({len(data)} bytes); replace or remove it")
     return image if size is None else resize(image, size)
+
+
+def _decode_jpeg(data: bytes, where: str, into: np.ndarray | None) -> np.ndarray | None:
+    try:
+        height, width, *_ = simplejpeg.decode_jpeg_header(data)
+        if height * width <= LARGEST:
+            return simplejpeg.decode_jpeg(data, "RGB", buffer=into)
+    except ValueError:  # it refuses colours other than these and the least damage
+        return _decode_any(data, into)
+    raise InputError(f"{where}: claims {width} x {height} pixels, too many for a face; remove it")
 
 
 def _decode_any(data: bytes, into: np.ndarray | None) -> np.ndarray | None:

@@ -198,7 +198,9 @@ class RecordFile:
             end = offset + 8 + word  # in a record that is whole, the word is the length alone
             uncut = magic == MAGIC and _HEAD.size <= word < 1 << _LENGTH_BITS
             if uncut and not flag and end <= len(self._map):
-                return self._map[offset + 8 + _HEAD.size : end]
+                image = self._map[offset + 8 + _HEAD.size : end]
+                self._give_back()
+                return image
         return self.read(i)[1]
 
     def read(self, i: int) -> tuple[np.ndarray, bytes]:
@@ -261,13 +263,19 @@ class RecordFile:
                 raise InputError(f"{self.path}, {key}: truncated; copy the file again")
             parts.append(self._map[start : start + length])
             if part in (0, 3):
-                self._reads += 1
-                if self._reads % _KEPT == 0:
-                    # What was read would count as this process's memory for as long as the map
-                    # lives; the system still has it in its cache.
-                    self._map.madvise(mmap.MADV_DONTNEED)
+                self._give_back()
                 return _MAGIC_BYTES.join(parts)
             offset = start + (length + 3) // 4 * 4
+
+    def _give_back(self) -> None:
+        """Count a read, and now and then give the map's pages back.
+
+        They would count as this process's memory for as long as the map lives; the system still
+        has them in its cache.
+        """
+        self._reads += 1
+        if self._reads % _KEPT == 0:
+            self._map.madvise(mmap.MADV_DONTNEED)
 
 
 def _read_index(path: Path) -> tuple[np.ndarray, np.ndarray]:

@@ -63,7 +63,11 @@ class FaceStore:
             if found != size:
                 state = "is missing" if found is None else f"has {found} bytes, not {size}"
                 raise InputError(f"{file}: {state}; the store was altered, {_REMEDY}")
-        self.labels = np.load(self.path / self.manifest["labels"]["name"], allow_pickle=False)
+        file = self.path / self.manifest["labels"]["name"]
+        try:
+            self.labels = np.load(file, allow_pickle=False)
+        except (ValueError, EOFError) as error:
+            raise InputError(f"{file}: not an array of labels ({error}); {_REMEDY}") from error
         self._ends = np.cumsum(counts, dtype=np.int64)
         if len(self.labels) != sum(counts):
             message = f"{self.path}: {len(self.labels)} labels for {sum(counts)} images; {_REMEDY}"

@@ -26,7 +26,8 @@ BLOCK = (
 CODE = code(  # what decides a feature; another version of it starts afresh
     *("faces/images", "faces/source", "faces/record"),
     *("models/features", "models/onnx", "models/onnx_graph", "models/recognizer"),
-    *("models/iresnet", "models/released_recognizer", "models/vit", "models/weights"),
+    *("models/backbones", "models/iresnet", "models/vit"),
+    *("models/released_recognizer", "models/weights"),
 )
 
 

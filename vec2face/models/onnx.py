@@ -134,9 +134,10 @@ def _session(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
     )
     options.use_deterministic_compute = True
     options.log_severity_level = 4  # failures come as exceptions
-    return onnxruntime.InferenceSession(
-        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
+    # The package onnxruntime-gpu, in onnxruntime's place, has the first of these as well.
+    able = onnxruntime.get_available_providers()
+    providers = [p for p in ("CUDAExecutionProvider", "CPUExecutionProvider") if p in able]
+    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=providers)
 
 
 class TorchRecognizer(nn.Module):

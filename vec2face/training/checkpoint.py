@@ -1,5 +1,7 @@
 """Checkpoints: what a killed run needs to go on as if it had never stopped."""
 
+import json
+import logging
 import os
 import pickle
 import shutil
@@ -9,9 +11,12 @@ from typing import Any
 
 import torch
 
-from vec2face.files import fingerprint, whole_file
+from vec2face.files import InputError, described, fingerprint, whole_file, write_json
+
+log = logging.getLogger(__name__)
 
 KEPT = 2
+_MADE_OF = "made_of.json"
 
 
 def work_folder(stage: str, *parts: Any, root: Path | str = "work") -> Path:
@@ -21,12 +26,34 @@ def work_folder(stage: str, *parts: Any, root: Path | str = "work") -> Path:
         stage: the stage's name.
         parts: all that the result depends on: parameters (JSON-able), input files (``Path``, by
             content), a version of the code. Other parts give another folder, so a changed
-            parameter or input never continues from a foreign state.
+            parameter or input never continues from a foreign state. Where another one is left,
+            what differs is logged.
         root: where work folders live; they hold nothing that cannot be made again.
     """
-    folder = Path(root) / f"{stage}-{fingerprint(*parts)}"
+    made_of = described(*parts)
+    folder = Path(root) / f"{stage}-{fingerprint(*made_of)}"
+    if not folder.is_dir():
+        for other in sorted(Path(root).glob(f"{stage}-*/{_MADE_OF}")):
+            changed = _changes(json.loads(other.read_text()), made_of)
+            log.warning(
+                "%s was left by another run of this stage, which differs in %s; this one starts "
+                "afresh in %s. Delete what you no longer need.",
+                *(other.parent, ", ".join(changed[:5]) or "order", folder),
+            )
     folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / _MADE_OF, made_of)
     return folder
+
+
+def _changes(one: Any, other: Any, place: str = "") -> list[str]:
+    """Say where two JSON values differ, and how."""
+    if isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
+        one, other = dict(enumerate(one)), dict(enumerate(other))
+    if isinstance(one, dict) and isinstance(other, dict):
+        keys = [*one, *(key for key in other if key not in one)]
+        inner = (_changes(one.get(k), other.get(k), f"{place}.{k}".lstrip(".")) for k in keys)
+        return [change for changes in inner for change in changes]
+    return [] if one == other else [f"{place} ({str(one)[:40]} -> {str(other)[:40]})"]
 
 
 class Checkpoint:
@@ -49,7 +76,8 @@ class Checkpoint:
 
         Raises:
             ValueError: if ``step`` is negative.
-            OSError: if the disk is full, naming the file; the earlier states stay.
+            InputError: if it cannot be written (a full disk), naming the file; the earlier states
+                stay.
         """
         if step < 0:
             raise ValueError(f"a step is >= 0, not {step}")
@@ -65,7 +93,7 @@ class Checkpoint:
             if not isinstance(cause, OSError):
                 raise
             reason = f"{cause.strerror}; the earlier states stay: make room and run again"
-            raise OSError(cause.errno, reason, str(path)) from error
+            raise InputError(f"{path}: {reason}") from error
         for old in self._files()[:-KEPT]:
             old.unlink(missing_ok=True)
 
