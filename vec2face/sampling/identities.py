@@ -144,15 +144,20 @@ class GreedyFilter:
     def _settle(self, raw: np.ndarray, unit: np.ndarray) -> np.ndarray:
         """Apply the rule within one block; return (B,) bool."""
         cosine = self._product(unit, unit)
-        conflict = cosine > self.tau
-        one, other = np.nonzero(np.triu(np.abs(cosine - self.tau) <= self._margin, 1))
-        for part in range(0, len(one), BLOCK):  # bounded also if all are in doubt
-            a, b = one[part : part + BLOCK], other[part : part + BLOCK]
-            conflict[a, b] = cosines(raw[a], raw[b]) > self.tau
+        one, other = np.nonzero(cosine > self.tau - self._margin)  # a few of very many
+        one, other = one[one < other], other[one < other]
+        conflict = cosine[one, other] > self.tau
+        doubt = np.flatnonzero(np.abs(cosine[one, other] - self.tau) <= self._margin)
+        for part in range(0, len(doubt), BLOCK):  # bounded also if all are in doubt
+            pairs = doubt[part : part + BLOCK]
+            conflict[pairs] = cosines(raw[one[pairs]], raw[other[pairs]]) > self.tau
+        one, other = one[conflict], other[conflict]
         keep = np.ones(len(raw), bool)
-        for i in range(len(raw)):
+        rows, starts = np.unique(one, return_index=True)
+        stops = np.searchsorted(one, rows, side="right")
+        for i, start, stop in zip(rows, starts, stops, strict=True):
             if keep[i]:
-                keep[i + 1 :] &= ~conflict[i, i + 1 :]
+                keep[other[start:stop]] = False
         return keep
 
     def _product(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
