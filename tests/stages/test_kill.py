@@ -4,7 +4,6 @@ import multiprocessing
 import os
 import resource
 import shutil
-import signal
 import socket
 import time
 from functools import partial
@@ -189,33 +188,36 @@ def pair(start, name):
 
 def finish(*processes):
     for process in processes:
-        process.join(60)
+        process.join(120)
+    late = [process for process in processes if process.is_alive()]
+    kill(*late)
+    assert not late
     assert [process.exitcode for process in processes] == [0] * len(processes)
 
 
 def kill(*processes):
     for process in processes:
-        os.kill(process.pid, signal.SIGKILL)
+        process.kill()  # also one that has ended meanwhile
     for process in processes:
         process.join()
+
+
+def unfinished(folder):
+    """List work under a folder that the next start finds."""
+    return [*folder.glob("**/work/**/block-*"), *folder.glob("**/store-*")]
 
 
 def test_killed_at_random_the_bytes_are_those_of_a_run_that_was_not(start, expected, tmp_path):
     content, seconds = expected
     rng = np.random.default_rng()
-    left = []  # work that the next start finds
-
-    def found():
-        return [*tmp_path.glob("killed/work/**/block-*"), *tmp_path.glob("**/store-*")]
-
+    left = []
     for late in (0, 0, 0, 0, 0.1, 0.2, 0.3, 0.3):
         process = start("killed")
-        while process.is_alive() and not found():
+        while process.is_alive() and not unfinished(tmp_path):
             time.sleep(0.001)
         process.join(rng.uniform(0, late) * seconds)
-        if process.is_alive():
-            kill(process)
-            left.append(found())
+        kill(process)
+        left.append(unfinished(tmp_path))
     finish(start("killed"))
     assert any(left)
     assert results(tmp_path / "killed") == content
@@ -224,11 +226,12 @@ def test_killed_at_random_the_bytes_are_those_of_a_run_that_was_not(start, expec
 def test_two_processes_make_what_one_does_and_one_goes_on_when_they_are_killed(
     start, expected, tmp_path
 ):
-    content, seconds = expected
+    content, _ = expected
     finish(*pair(start, "two"))
     assert results(tmp_path / "two") == content
     both = pair(start, "elastic")
-    time.sleep(0.5 * seconds)
+    while all(process.is_alive() for process in both) and not unfinished(tmp_path / "elastic"):
+        time.sleep(0.001)
     kill(*both)
     finish(start("elastic"))
     assert results(tmp_path / "elastic") == content
