@@ -18,12 +18,8 @@ import time
 
 import numpy as np
 
-from vec2face.sampling.identities import (
-    GreedyFilter,
-    certificate,
-    largest_cosine,
-    sample_identities,
-)
+from vec2face.sampling.cosines import largest_cosine
+from vec2face.sampling.identities import GreedyFilter, certificate, sample_identities
 from vec2face.sampling.pca import PCA
 
 DIMENSION = 512

@@ -18,7 +18,7 @@ from scipy.stats import chi2
 
 from vec2face.files import InputError
 from vec2face.randomness import stream
-from vec2face.sampling.identities import cosines
+from vec2face.sampling.cosines import cosines
 
 ATTEMPTS = 100
 
