@@ -9,7 +9,6 @@ from vec2face.sampling import cosines, identities
 from vec2face.sampling.cosines import Kept, Rows, largest_cosine
 from vec2face.sampling.identities import (
     GreedyFilter,
-    Look,
     Sampled,
     certificate,
     sample_identities,
@@ -23,24 +22,15 @@ def screen(request, monkeypatch):
     return request.param
 
 
-def one_by_one(vectors, tau, looks=None, image_tau=1.0):
-    """Apply the rule as the paper states it, in float64; and to the looks, if any."""
-
-    def alike(rows, i):
-        return (unit(rows[kept]) @ unit(rows[[i]])[0]).max()
-
+def one_by_one(vectors, tau):
+    """Apply the rule as the paper states it, in float64."""
+    unit = vectors.astype(np.float64)
+    unit /= np.linalg.norm(unit, axis=1, keepdims=True)
     kept: list[int] = []
-    for i in range(len(vectors)):
-        if not kept or (
-            alike(vectors, i) <= tau and (looks is None or alike(looks, i) <= image_tau)
-        ):
+    for i, v in enumerate(unit):
+        if not kept or (unit[kept] @ v).max() <= tau:
             kept.append(i)
     return kept
-
-
-def unit(vectors):
-    vectors = vectors.astype(np.float64)
-    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
 def skewed(count, dimension=64, decay=0.9, seed=0):
@@ -135,37 +125,6 @@ def test_too_small_tau_ends_with_an_error_that_says_so():
 def test_tau_out_of_range(tau):
     with pytest.raises(InputError, match="tau must be above -1"):
         GreedyFilter(tau, 3, 1)
-
-
-@pytest.mark.parametrize("size", [1, 100, 700])
-def test_with_a_look_both_vectors_and_images_are_apart(size, monkeypatch):
-    monkeypatch.setattr(identities, "BLOCK", size)
-    vectors, looks = skewed(700, decay=0.95), skewed(700, dimension=32, decay=0.9, seed=1)
-    asked = []
-
-    def see(indices, rows):
-        assert np.array_equal(rows, vectors[indices])
-        asked.extend(indices)
-        return looks[indices]
-
-    expected = one_by_one(vectors, 0.4, looks, 0.5)
-    for bound in (one_by_one(vectors, 0.4), one_by_one(looks, 0.5)):
-        assert len(expected) < len(bound)
-    sampled = sample_identities(
-        lambda first, n: vectors[first : first + n],
-        len(expected),
-        0.4,
-        700,
-        Look(see, 32, 0.5),
-    )
-    assert sampled.candidates.tolist() == expected
-    assert np.array_equal(sampled.looks, looks[expected])
-    assert len(asked) == len(set(asked))
-    record = certificate(sampled, 0.4, 0, 0.5)
-    assert record["largest_cosine"] <= 0.4
-    assert 0.4 < record["largest_image_cosine"] <= record["image_tau"] == 0.5
-    with pytest.raises(InputError, match=r"images of identities \d+ and \d+ have cosine"):
-        certificate(sampled, 0.4, 0, 0.45)
 
 
 def test_no_pair_is_further_off_than_the_bound_says(screen):

@@ -4,10 +4,6 @@ Candidates come in order; candidate i is kept if and only if its cosine with eve
 before it is at most tau. One by one this is a matrix-vector product per candidate, bound by memory.
 Here a block of candidates meets all kept vectors in matrix products, then is settled within itself,
 with the result of the one-by-one rule in float64 (``vec2face.sampling.cosines``).
-
-A small generator paints faces that resemble each other from vectors that do not. With a
-:class:`Look` the filter asks more than the paper's: the *images* of two kept candidates must be
-apart as well, in the eyes of a recognizer.
 """
 
 from collections.abc import Callable
@@ -20,25 +16,6 @@ from tqdm import tqdm
 from vec2face.files import InputError
 from vec2face.sampling.cosines import BLOCK, Kept, Rows, largest_cosine, norms
 
-See = Callable[[np.ndarray, np.ndarray], np.ndarray]
-"""``see(indices, vectors)`` -> (n, F) float32, what is compared of the candidates that have these
-indices (n,) and vectors (n, D)."""
-
-
-@dataclass(frozen=True)
-class Look:
-    """How alike the images of two candidates may be.
-
-    Attributes:
-        see: gives the features of the candidates' images.
-        dimension: F, of these features.
-        tau: largest cosine allowed between two of them, -1 < tau <= 1.
-    """
-
-    see: See
-    dimension: int
-    tau: float
-
 
 @dataclass(frozen=True)
 class Sampled:
@@ -48,13 +25,11 @@ class Sampled:
         vectors: (n, D) float32, as drawn (not normalised).
         candidates: (n,) int64, the index of each among the candidates.
         drawn: candidates looked at, up to the last one kept.
-        looks: (n, F) float32, features of their images, if a :class:`Look` was given.
     """
 
     vectors: np.ndarray
     candidates: np.ndarray
     drawn: int
-    looks: np.ndarray | None = None
 
     @property
     def rejection_rate(self) -> float:
@@ -67,7 +42,6 @@ def sample_identities(
     count: int,
     tau: float,
     max_candidates: int | None = None,
-    look: Look | None = None,
 ) -> Sampled:
     """Draw candidates in order until ``count`` have passed the filter.
 
@@ -76,66 +50,50 @@ def sample_identities(
             function of the index, such as ``PCA.sample`` with its seed bound.
         count: identities wanted.
         tau: largest cosine allowed between two of them, -1 < tau <= 1 (1 keeps all).
-        max_candidates: candidates to look at before giving up; default 100 for each identity, or
-            1 000 with a look.
-        look: what is asked of their images, too.
+        max_candidates: candidates to look at before giving up; default 100 for each identity.
 
     Raises:
         InputError: if they do not yield ``count`` identities.
     """
     if count < 1:
         raise InputError(f"identities must be at least 1, not {count}")
-    limit = (1000 if look else 100) * count if max_candidates is None else max_candidates
+    limit = 100 * count if max_candidates is None else max_candidates
     candidates: list[np.ndarray] = []
     greedy: GreedyFilter | None = None
     with tqdm(total=count, desc="identities", unit="id", disable=None) as progress:
         for first in range(0, limit, BLOCK):
             block = draw(first, min(BLOCK, limit - first))
             if greedy is None:
-                greedy = GreedyFilter(tau, block.shape[1], count, look)
+                greedy = GreedyFilter(tau, block.shape[1], count)
             kept = greedy.add(block)
             candidates.append(first + np.flatnonzero(kept))
             progress.update(len(candidates[-1]))
             if len(greedy) == count:
                 order = np.concatenate(candidates)
-                return Sampled(greedy.vectors, order, int(order[-1]) + 1, greedy.looks)
+                return Sampled(greedy.vectors, order, int(order[-1]) + 1)
     found = 0 if greedy is None else len(greedy)
-    bounds = f"tau = {tau}" + (f" and image_tau = {look.tau}" if look else "")
     raise InputError(
-        f"{bounds}: only {found} of {count} identities found among {limit} candidates; "
+        f"tau = {tau}: only {found} of {count} identities found among {limit} candidates; "
         "raise tau, ask for fewer identities, or fit the PCA on more people"
     )
 
 
 class GreedyFilter:
-    """Keeps vectors whose cosine with every vector kept before is at most tau.
+    """Keeps vectors whose cosine with every vector kept before is at most tau."""
 
-    With a :class:`Look`, the same holds of their images, which are made only of candidates that the
-    vectors kept in earlier blocks leave over.
-    """
-
-    def __init__(self, tau: float, dimension: int, capacity: int, look: Look | None = None) -> None:
+    def __init__(self, tau: float, dimension: int, capacity: int) -> None:
         """Prepare for at most ``capacity`` vectors; InputError unless -1 < tau <= 1."""
-        self._capacity, self._offered = capacity, 0
-        self._spaces: list[tuple[See, Kept]] = [
-            (lambda _, vectors: vectors, Kept(tau, dimension, capacity))
-        ]
-        if look:
-            self._spaces.append((look.see, Kept(look.tau, look.dimension, capacity)))
+        self._capacity = capacity
+        self._kept = Kept(tau, dimension, capacity)
 
     def __len__(self) -> int:
         """Vectors kept so far."""
-        return len(self._spaces[0][1])
+        return len(self._kept)
 
     @property
     def vectors(self) -> np.ndarray:
         """(n, D) float32, the vectors kept so far, in order."""
-        return self._spaces[0][1].vectors
-
-    @property
-    def looks(self) -> np.ndarray | None:
-        """(n, F) float32, features of their images; None without a :class:`Look`."""
-        return self._spaces[1][1].vectors if len(self._spaces) > 1 else None
+        return self._kept.vectors
 
     def add(self, block: np.ndarray) -> np.ndarray:
         """Offer candidates (B, D) in order; return (B,) bool, which were kept.
@@ -146,19 +104,11 @@ class GreedyFilter:
         return np.concatenate(parts) if parts else np.zeros(0, bool)
 
     def _add(self, block: np.ndarray) -> np.ndarray:
-        alive = np.arange(len(block))  # not refused by any vector of earlier blocks
-        seen: list[Rows] = []  # what is alive, in each space
-        for see, kept in self._spaces:
-            new = Rows.of(see(self._offered + alive, block[alive]))
-            fine = ~kept.refuses(new)
-            alive, seen = alive[fine], [rows[fine] for rows in (*seen, new)]
-        conflicts = [
-            kept.conflicts(rows) for (_, kept), rows in zip(self._spaces, seen, strict=True)
-        ]
-        chosen = _settle(len(alive), np.concatenate(conflicts))[: self._capacity - len(self)]
-        for (_, kept), rows in zip(self._spaces, seen, strict=True):
-            kept.append(rows[chosen])
-        self._offered += len(block)
+        rows = Rows.of(block)
+        alive = np.flatnonzero(~self._kept.refuses(rows))
+        rows = rows[alive]
+        chosen = _settle(len(rows), self._kept.conflicts(rows))[: self._capacity - len(self)]
+        self._kept.append(rows[chosen])
         result = np.zeros(len(block), bool)
         result[alive[chosen]] = True
         return result
@@ -173,34 +123,27 @@ def _settle(count: int, conflicts: np.ndarray) -> np.ndarray:
     return np.flatnonzero(keep)
 
 
-def certificate(sampled: Sampled, tau: float, seed: int, image_tau: float = 1) -> dict[str, Any]:
-    """Prove a sample from its vectors, and looks if any, and say how it came about.
+def certificate(sampled: Sampled, tau: float, seed: int) -> dict[str, Any]:
+    """Prove a sample from its vectors alone, and say how it came about.
 
     Returns:
-        A JSON-able record: identities, tau, seed, the largest cosine (exact) and its pair, the same
-        of the images if they were looked at, candidates looked at, rejection rate, and the vectors'
-        norms.
+        A JSON-able record: identities, tau, seed, the largest cosine (exact) and its pair,
+        candidates looked at, rejection rate, and the vectors' norms.
 
     Raises:
-        InputError: if a pair exceeds its bound, which would be a fault of the filter.
+        InputError: if a pair exceeds tau, which would be a fault of the filter.
     """
     record: dict[str, Any] = {
         "identities": len(sampled.vectors),
+        "tau": tau,
         "seed": seed,
         "candidates": sampled.drawn,
         "rejection_rate": sampled.rejection_rate,
     }
-    spaces = [("", "", sampled.vectors, tau)]
-    if sampled.looks is not None:
-        spaces.append(("image_", "images of ", sampled.looks, image_tau))
-    for prefix, what, vectors, bound in spaces:
-        record[f"{prefix}tau"] = bound
-        if len(vectors) > 1:
-            value, one, other = largest_cosine(vectors)
-            if value > bound:
-                pair = f"{what}identities {one} and {other}"
-                raise InputError(f"{pair} have cosine {value} > {prefix}tau = {bound}")
-            record[f"largest_{prefix}cosine"] = value
-            record[f"largest_{prefix}cosine_pair"] = [one, other]
+    if len(sampled.vectors) > 1:
+        value, one, other = largest_cosine(sampled.vectors)
+        if value > tau:
+            raise InputError(f"identities {one} and {other} have cosine {value} > tau = {tau}")
+        record |= {"largest_cosine": value, "largest_cosine_pair": [one, other]}
     lengths = norms(sampled.vectors)
     return record | {"norm_min": float(lengths.min()), "norm_mean": float(lengths.mean())}
