@@ -108,9 +108,7 @@ def load_all(p: Params) -> dict[str, Embed]:
         load_images(faces, p.image_size, rows),
         p.seed,
     )
-    embeds: dict[str, Embed] = {
-        name: partial(embed, net.to(device)) for name, net in nets.items()
-    }
+    embeds: dict[str, Embed] = {name: partial(embed, net.to(device)) for name, net in nets.items()}
     embeds["estimator"] = open_recognizer(p.paths.recognizer).features
     embeds["second"] = open_recognizer(p.paths.second_recognizer).features
     return embeds
