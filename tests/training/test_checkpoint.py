@@ -18,6 +18,23 @@ def test_keeps_the_last_two_and_loads_the_last(tmp_path):
     assert state["x"].tolist() == [20, 20]
 
 
+def test_a_loaded_state_outlives_its_file_and_does_not_change_it(tmp_path):
+    checkpoint = Checkpoint(tmp_path)
+    checkpoint.save(1, {"x": torch.zeros(100_000)})
+    x = checkpoint.load()[1]["x"]
+    x += 1
+    assert checkpoint.load()[1]["x"].sum() == 0
+    mapped = checkpoint.load()[1]["x"]
+    checkpoint.save(
+        1, {"x": torch.full((100_000,), 7.0)}
+    )  # the same name, as when steps are redone
+    assert checkpoint.load()[1]["x"].sum() == 700_000
+    for step in (2, 3):
+        checkpoint.save(step, {})
+    assert mapped.sum() == 0
+    assert x.sum() == 100_000
+
+
 @pytest.mark.parametrize("keep", [0, 10, 0.9])
 def test_a_broken_state_is_passed_over(tmp_path, keep):
     checkpoint = Checkpoint(tmp_path)

@@ -98,10 +98,14 @@ class Checkpoint:
             old.unlink(missing_ok=True)
 
     def load(self) -> tuple[int, dict[str, Any]] | None:
-        """Return the last readable (step, state), or None for a fresh start."""
+        """Return the last readable (step, state), or None for a fresh start.
+
+        Tensors are mapped from the file, so that processes of one machine share the memory and each
+        reads what it uses. Copy what is kept: the file goes when two newer states are there.
+        """
         for path in reversed(self._files()):
             try:
-                state = torch.load(path, map_location="cpu", weights_only=True)
+                state = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
             except (OSError, EOFError, RuntimeError, pickle.UnpicklingError, zipfile.BadZipFile):
                 continue
             return int(path.stem.split("-")[1]), state

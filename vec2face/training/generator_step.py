@@ -249,7 +249,7 @@ class GeneratorRun:
     def load(self, state: dict[str, Any]) -> None:
         """Take over what ``state`` returned."""
         for name, member in self._members().items():
-            member.load_state_dict(state[name])
+            member.load_state_dict(copy.deepcopy(state[name]))  # optimisers keep the tensors
 
 
 class _Pass(nn.Module):
