@@ -79,7 +79,7 @@ def trained(name: str) -> Path:
 def verify_all(
     recognizers: dict[str, Embed], benchmark: Benchmark, work: Path
 ) -> dict[str, Verification]:
-    """Do what ``evaluate_all`` does, by blocks in ``work``; the first process has the results."""
+    """Return every recognizer's result, on the first process; by blocks in ``work``."""
     total = len(benchmark.same)
 
     def make(first: int) -> Arrays:

@@ -9,7 +9,7 @@ from sklearn.preprocessing import normalize
 from vec2face.analysis.verification import (
     equal_error_rate,
     evaluate,
-    evaluate_all,
+    pair_distances,
     roc,
     roc_at,
     squared_distances,
@@ -175,9 +175,9 @@ def test_evaluate_tells_equal_pictures_and_does_not_depend_on_blocks():
     result = evaluate(flat, benchmark)
     assert result.accuracy == 1
     assert np.array_equal(evaluate(flat, benchmark, block=5).distances, result.distances)
-    both = evaluate_all({"a": flat, "b": lambda x: flat(x)[:, :1]}, benchmark)
-    assert np.array_equal(both["a"].distances, result.distances)
-    assert both["b"].accuracy < 1
+    both = pair_distances({"a": flat, "b": lambda x: flat(x)[:, :1]}, benchmark, range(24))
+    assert np.array_equal(both[:, 0], result.distances)
+    assert verify(both[:, 1], benchmark.same).accuracy < 1
 
 
 def test_evaluate_keeps_to_the_folds_of_the_benchmark():
