@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tests.faces.readers import IMAGES, Rows, read_folder, read_lmdb, read_rec, read_store
 from vec2face.faces.convert import FORMS, convert, merge
 from vec2face.faces.source import open_source
-from vec2face.faces.store import FaceStoreWriter
+from vec2face.faces.store_writer import FaceStoreWriter
 from vec2face.files import InputError
 
 NAMES = {"rec": "train.rec", "lmdb": "faces.lmdb", "folder": "faces", "store": "faces"}

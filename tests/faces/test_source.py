@@ -14,7 +14,7 @@ from vec2face.distributed import world
 from vec2face.faces.convert import convert
 from vec2face.faces.images import decode
 from vec2face.faces.source import Selection, load_images, open_readable, open_source, readable
-from vec2face.faces.store import FaceStoreWriter
+from vec2face.faces.store_writer import FaceStoreWriter
 from vec2face.files import InputError
 
 

@@ -4,7 +4,7 @@ import torch
 
 from vec2face.faces.images import encode
 from vec2face.faces.source import open_source
-from vec2face.faces.store import FaceStoreWriter
+from vec2face.faces.store_writer import FaceStoreWriter
 from vec2face.files import InputError
 from vec2face.models import features
 from vec2face.models.backbones import build_backbone

@@ -11,7 +11,7 @@ import torch
 from stages import dataset, identities, measure, pca
 from vec2face.faces.images import encode
 from vec2face.faces.source import open_source
-from vec2face.faces.store import FaceStoreWriter
+from vec2face.faces.store_writer import FaceStoreWriter
 from vec2face.models.features import extract_rows
 from vec2face.models.generator import GeneratorConfig, Vec2Face
 from vec2face.params import Params
