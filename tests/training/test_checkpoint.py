@@ -3,7 +3,9 @@ import resource
 import pytest
 import torch
 
+from vec2face.distributed import World
 from vec2face.files import InputError
+from vec2face.training import checkpoint as module
 from vec2face.training.checkpoint import Checkpoint, work_folder
 
 
@@ -99,6 +101,15 @@ def test_work_folder_is_named_by_what_it_depends_on(tmp_path):
     assert first != work_folder("fr", {"lr": 0.2}, faces, root=tmp_path)
     faces.write_text("b")
     assert first != work_folder("fr", {"lr": 0.1}, faces, root=tmp_path)
+
+
+def test_of_several_processes_the_first_writes_what_a_folder_is_made_of(tmp_path, monkeypatch):
+    first = work_folder("stage", 1, root=tmp_path / "first")
+    monkeypatch.setattr(module, "world", lambda: World(1, 2, torch.device("cpu")))
+    second = work_folder("stage", 1, root=tmp_path / "second")
+    assert first.name == second.name
+    assert [p.name for p in first.iterdir()] == ["made_of.json"]
+    assert not list(second.iterdir())
 
 
 def test_a_fresh_start_says_what_has_changed(tmp_path, caplog):
