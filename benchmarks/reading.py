@@ -31,7 +31,7 @@ from torchvision import transforms
 from vec2face.faces.convert import convert
 from vec2face.faces.images import encode, to_tensor
 from vec2face.faces.source import Selection, Source, load_images, open_source
-from vec2face.faces.store import FaceStoreWriter
+from vec2face.faces.store_writer import FaceStoreWriter
 
 LIMIT = 3.5
 SIZE, BATCH, ROUNDS = 112, 128, 15

@@ -23,7 +23,8 @@ from pathlib import Path
 
 import numpy as np
 
-from vec2face.faces.store import FaceStore, FaceStoreWriter, is_whole, join_stores
+from vec2face.faces.store import FaceStore, is_whole
+from vec2face.faces.store_writer import FaceStoreWriter, join_stores
 
 COUNTS = (1_000, 10_000, 100_000, 1_000_000)
 LIMIT = 40  # bytes of memory an image

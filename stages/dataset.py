@@ -30,7 +30,7 @@ from vec2face.training.checkpoint import work_folder
 IDENTITIES, PCA_FILE = Path("data/identities.npy"), Path("models/pca.npz")
 RELEASED_BATCH = 64  # images that share a mask ratio in the authors' generation
 CODE = code(  # what decides the bytes of an image; another version of it starts afresh
-    *("randomness", "faces/images", "faces/record", "faces/store"),
+    *("randomness", "faces/images", "faces/record", "faces/store", "faces/store_writer"),
     *("models/generator", "models/released_generator", "models/inference", "models/masks"),
     *("sampling/dataset", "sampling/perturbation"),
 )

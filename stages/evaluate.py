@@ -79,7 +79,7 @@ def trained(name: str) -> Path:
 def verify_all(
     recognizers: dict[str, Embed], benchmark: Benchmark, work: Path
 ) -> dict[str, Verification]:
-    """Do what ``evaluate_all`` does, by blocks in ``work``; the first process has the results."""
+    """Return every recognizer's result, on the first process; by blocks in ``work``."""
     total = len(benchmark.same)
 
     def make(first: int) -> Arrays:
@@ -100,7 +100,7 @@ def verify_all(
 def load_all(p: Params) -> dict[str, Embed]:
     """Return the recognizers by their names in the metrics."""
     device = world().device
-    nets = {name: load_recognizer(trained(name)).to(device) for name in p.training_sets}
+    nets = {name: load_recognizer(trained(name)) for name in p.training_sets}
     faces = open_source("data/subset", verify=world().main)
     rows = np.unique(np.linspace(0, len(faces) - 1, UNTRAINED_IMAGES, dtype=int))
     nets["untrained"] = untrained_recognizer(
@@ -108,7 +108,7 @@ def load_all(p: Params) -> dict[str, Embed]:
         load_images(faces, p.image_size, rows),
         p.seed,
     )
-    embeds: dict[str, Embed] = {name: partial(embed, net) for name, net in nets.items()}
+    embeds: dict[str, Embed] = {name: partial(embed, net.to(device)) for name, net in nets.items()}
     embeds["estimator"] = open_recognizer(p.paths.recognizer).features
     embeds["second"] = open_recognizer(p.paths.second_recognizer).features
     return embeds

@@ -23,7 +23,7 @@ from vec2face.training.checkpoint import work_folder
 
 CODE = code(  # what decides which image a row is, and the bytes of a store
     *("faces/source", "faces/listing", "faces/archive", "faces/database"),
-    *("faces/record", "faces/store", "faces/subset"),
+    *("faces/record", "faces/store", "faces/store_writer", "faces/subset"),
 )
 
 

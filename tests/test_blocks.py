@@ -61,7 +61,7 @@ def in_threads(size, work, monkeypatch):
     assert not errors
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     count=st.integers(1, 9),
     size=st.integers(1, 4),

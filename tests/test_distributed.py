@@ -1,7 +1,10 @@
 """Several processes find each other, split work without gaps, and pass failures on."""
 
+import contextlib
 import os
+import random
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -40,14 +43,32 @@ if __name__ == "__main__":
 """
 
 
-def start(tmp_path, *arguments, **environment):
+@pytest.fixture
+def start(tmp_path):
+    """Start the program; what still runs at the test's end is killed."""
     (tmp_path / "program.py").write_text(PROGRAM)
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("SLURM_", "VEC2FACE_"))}
-    search = f"{ROOT}{os.pathsep}{tmp_path}"
-    command = [sys.executable, "-m", "program", str(tmp_path), *arguments]
-    return subprocess.Popen(
-        command, env=clean | {"PYTHONPATH": search} | environment, text=True, stderr=subprocess.PIPE
-    )
+    clean["PYTHONPATH"] = f"{ROOT}{os.pathsep}{tmp_path}"
+    started = []
+
+    def begin(*arguments, **environment):
+        command = [sys.executable, "-m", "program", str(tmp_path), *arguments]
+        process = subprocess.Popen(
+            command, env=clean | environment, text=True, stderr=subprocess.PIPE
+        )
+        started.append(process)
+        return process
+
+    yield begin
+    for process in started:
+        process.kill()
+        process.communicate(timeout=60)
+
+
+def finish(process, seconds=300):
+    """Return the exit code and what was said on stderr."""
+    said = process.communicate(timeout=seconds)[1]
+    return process.returncode, said
 
 
 def written(tmp_path):
@@ -61,20 +82,20 @@ def written(tmp_path):
         {"VEC2FACE_LAUNCH": f"{TORCHRUN} --standalone --no-python --nproc-per-node=2"},
     ],
 )
-def test_one_command_starts_the_others(tmp_path, environment):
-    process = start(tmp_path, **environment)
-    assert process.wait() == 0, process.stderr.read()
+def test_one_command_starts_the_others(start, tmp_path, environment):
+    code, said = finish(start(**environment))
+    assert code == 0, said
     expected = "3.0 ['rank 0', 'rank 1']"
     assert written(tmp_path) == {"0-of-2": expected, "1-of-2": expected}
 
 
-def test_a_failing_process_ends_the_stage_with_its_word(tmp_path):
-    process = start(tmp_path, "yes", VEC2FACE_PROCESSES="2")
-    assert process.wait() != 0
-    assert "error: this rank fails" in process.stderr.read()
+def test_a_failing_process_ends_the_stage_with_its_word(start):
+    code, said = finish(start("yes", VEC2FACE_PROCESSES="2"))
+    assert code != 0
+    assert "error: this rank fails" in said
 
 
-def wait_until(true, seconds=120):
+def wait_until(true, seconds=300):
     end = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < end
@@ -82,28 +103,39 @@ def wait_until(true, seconds=120):
 
 
 def runs(pid):
-    status = Path("/proc", pid, "status")
-    return status.exists() and "(zombie)" not in status.read_text()
+    try:
+        return "(zombie)" not in Path("/proc", pid, "status").read_text()
+    except OSError:  # it is gone, perhaps while this was read
+        return False
 
 
 @pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL])
-def test_no_process_outlives_the_command_that_was_killed(tmp_path, end):
-    process = start(tmp_path, "never", VEC2FACE_PROCESSES="2")
+def test_no_process_outlives_the_command_that_was_killed(start, tmp_path, end):
+    process = start("never", VEC2FACE_PROCESSES="2")
     files = [tmp_path / "pid-0", tmp_path / "pid-1"]
     wait_until(lambda: all(f.exists() and f.read_text() for f in files))
     process.send_signal(end)
-    process.wait()
-    wait_until(lambda: not any(runs(f.read_text()) for f in files), 60)
+    finish(process)
+    wait_until(lambda: not any(runs(f.read_text()) for f in files))
 
 
-def test_processes_of_srun_meet(tmp_path):
+def free_job():
+    """Return a job's number whose port is free."""
+    while True:
+        job = random.randrange(12_000)  # below the ports that connections get
+        with socket.socket() as one, contextlib.suppress(OSError):
+            one.bind(("", 20_000 + job))
+            return str(job)
+
+
+def test_processes_of_srun_meet(start, tmp_path):
     step = {
         "SLURM_STEP_NUM_TASKS": "2",
         "SLURM_JOB_NODELIST": "localhost",
-        "SLURM_JOB_ID": str(os.getpid()),
+        "SLURM_JOB_ID": free_job(),
     }
-    both = [start(tmp_path, **step, SLURM_PROCID=r, SLURM_LOCALID=r) for r in "01"]
-    assert [p.wait() for p in both] == [0, 0], [p.stderr.read() for p in both]
+    both = [finish(p) for p in [start(**step, SLURM_PROCID=r, SLURM_LOCALID=r) for r in "01"]]
+    assert [code for code, _ in both] == [0, 0], both
     assert written(tmp_path)["1-of-2"] == "3.0 ['rank 0', 'rank 1']"
 
 

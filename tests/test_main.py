@@ -17,7 +17,7 @@ from vec2face.faces.benchmarks import save_benchmark
 from vec2face.faces.convert import convert
 from vec2face.faces.images import decode, encode
 from vec2face.faces.source import open_source
-from vec2face.faces.store import FaceStoreWriter
+from vec2face.faces.store_writer import FaceStoreWriter
 from vec2face.models.generator import Vec2Face
 
 

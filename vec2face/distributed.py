@@ -106,10 +106,10 @@ def join() -> Iterator[World]:
     dist.init_process_group(
         "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=timedelta(days=1)
     )
-    try:
-        yield world()
-    finally:
-        dist.destroy_process_group()
+    yield world()
+    # Not after a failure: NCCL would wait here for processes that wait elsewhere, and what started
+    # this one would never learn of it.
+    dist.destroy_process_group()
 
 
 def launch(main: Callable[..., None], *arguments: str, units: int | None = None) -> None:

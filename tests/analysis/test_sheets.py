@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from vec2face.analysis.sheets import choose, evenly, people, reconstructions, rising_sigma
 from vec2face.faces.images import encode
-from vec2face.faces.store import FaceStore, FaceStoreWriter
+from vec2face.faces.store import FaceStore
+from vec2face.faces.store_writer import FaceStoreWriter
 
 
 class Flat(nn.Module):

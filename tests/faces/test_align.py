@@ -22,7 +22,7 @@ def photograph(points, size=(150, 200)):
     return image
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(coordinates, coordinates), min_size=5, max_size=5), st.booleans())
 def test_the_transform_is_scikit_images(points, mirrored):
     points = np.array(points)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tests.faces.readers import IMAGES, Rows, read_folder, read_lmdb, read_rec, read_store
 from vec2face.faces.convert import FORMS, convert, merge
 from vec2face.faces.source import open_source
-from vec2face.faces.store import FaceStoreWriter
+from vec2face.faces.store_writer import FaceStoreWriter
 from vec2face.files import InputError
 
 NAMES = {"rec": "train.rec", "lmdb": "faces.lmdb", "folder": "faces", "store": "faces"}
@@ -43,7 +43,7 @@ def same(found, wanted):
     return plain[0] == plain[1]
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(some_rows, st.booleans())
 def test_every_form_into_every_other(tmp_path_factory, rows, features):
     source, path = Rows(rows, features), tmp_path_factory.mktemp("forms")
@@ -141,7 +141,7 @@ def test_features_must_fit(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(st.lists(some_rows, min_size=1, max_size=3), st.lists(st.booleans(), min_size=3, max_size=3))
 def test_merged_sets_share_no_identity(tmp_path_factory, sets, features):
     path = tmp_path_factory.mktemp("merge") / "all.lmdb"

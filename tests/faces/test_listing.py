@@ -31,7 +31,7 @@ def tree(folder, paths):
 parts = st.text("ab-.0 ", min_size=1, max_size=3).filter(lambda t: t.strip(" .") and t[0] != ".")
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.sets(st.tuples(parts, parts, parts), min_size=1, max_size=12))
 def test_a_folder_is_read_in_the_order_of_its_sorted_paths(tmp_path_factory, found):
     paths = sorted(f"{a}/{b}/{c}.png" for a, b, c in found)

@@ -29,7 +29,7 @@ def short_string(data: bytes) -> bytes:
     return b"U" + bytes([len(data)]) + data
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.tuples(st.binary(), st.binary(), st.booleans()), min_size=1, max_size=8))
 def test_what_is_saved_is_loaded(tmp_path_factory, pairs):
     path = tmp_path_factory.mktemp("bench") / "a.bin"

@@ -47,7 +47,7 @@ def walk(data: bytes) -> list[bytes]:
 pieces = st.lists(st.one_of(st.binary(max_size=9), st.just(MAGIC_BYTES)), max_size=8).map(b"".join)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(pieces, st.integers(0, 2**24)), min_size=1, max_size=6))
 def test_what_is_written_is_read(tmp_path_factory, rows):
     path = tmp_path_factory.mktemp("rec") / "a.rec"

@@ -1,4 +1,5 @@
 import io
+import json
 import os
 
 import numpy as np
@@ -7,11 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from tests import ranks
 from tests.faces.readers import IMAGES, Rows
+from vec2face.distributed import world
 from vec2face.faces.convert import convert
 from vec2face.faces.images import decode
 from vec2face.faces.source import Selection, load_images, open_readable, open_source, readable
-from vec2face.faces.store import FaceStoreWriter
+from vec2face.faces.store_writer import FaceStoreWriter
 from vec2face.files import InputError
 
 
@@ -70,6 +73,27 @@ def test_corrupt_images_are_found_wherever_they_are(tmp_path, monkeypatch):
     assert part.labels.tolist() == [0, 1, 2, 4, 5, 6, 7, 9]
     assert len(load_images(part, 8)) == 8
     assert len(open_readable(tmp_path / "a", corrupt="stop")) == 10
+
+
+def say_what_is_readable(folder):
+    source = open_source(folder / "a", verify=False)
+    rows, skipped = readable(source, range(9, -1, -1), corrupt="skip")
+    with pytest.raises(InputError) as stopped:
+        readable(source, corrupt="stop")
+    found = [rows.tolist(), skipped, str(stopped.value)]
+    (folder / f"{world().rank}-of-{world().size}").write_text(json.dumps(found))
+
+
+def test_two_processes_find_the_same_corrupt_images(tmp_path):
+    with FaceStoreWriter(tmp_path / "a", image_size=8, seed=0, made_by="test") as writer:
+        writer.extend([b"none" if i in (3, 8) else IMAGES[i] for i in range(10)], range(10))
+    say_what_is_readable(tmp_path)
+    alone = (tmp_path / "0-of-1").read_text()
+    rows, skipped, stopped = json.loads(alone)
+    assert rows == [9, 7, 6, 5, 4, 2, 1, 0]
+    assert ["key 9" in skipped[0], "key 4" in skipped[1], "key 4" in stopped] == [True] * 3
+    assert ranks.finish(ranks.start(say_what_is_readable, tmp_path, size=2)) == [0, 0]
+    assert [(tmp_path / f"{rank}-of-2").read_text() for rank in (0, 1)] == [alone] * 2
 
 
 @pytest.mark.parametrize("cores", [1, 4])

@@ -14,7 +14,7 @@ from vec2face.files import InputError
 some_labels = st.lists(st.integers(-3, 12), min_size=1, max_size=120).map(np.array)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(some_labels, st.integers(1, 5), st.integers(1, 5), st.integers(0, 99), st.data())
 def test_the_paper_rule(labels, identities, images, seed, data):
     minimum = data.draw(st.integers(1, 6))
@@ -71,7 +71,7 @@ def released(paths, identities):
     return [position for person in chosen for position in positions[person]]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(
         st.tuples(st.text("ab-_0", min_size=1, max_size=3), st.integers(0, 20)),

@@ -4,7 +4,7 @@ import torch
 
 from vec2face.faces.images import encode
 from vec2face.faces.source import open_source
-from vec2face.faces.store import FaceStoreWriter
+from vec2face.faces.store_writer import FaceStoreWriter
 from vec2face.files import InputError
 from vec2face.models import features
 from vec2face.models.backbones import build_backbone
@@ -36,18 +36,13 @@ def source(tmp_path, monkeypatch):
 
 
 def test_rows_follow_the_source(source):
-    rows = features.extract(MeanColour(), source)
+    rows = features.extract_rows(MeanColour(), source, range(11))
     np.testing.assert_allclose(rows, np.repeat(20.0 * np.arange(11)[:, None], 3, 1), atol=2)
 
 
-def test_limit_takes_the_first(source):
-    assert features.extract(MeanColour(), source, 5).shape == (5, 3)
-    assert features.extract(MeanColour(), source, 50).shape == (11, 3)
-
-
-def test_feature_that_is_not_finite_names_the_image(source):
+def test_feature_that_is_not_finite_names_the_image(source, tmp_path):
     with pytest.raises(InputError) as error:
-        features.extract(Broken(), source)
+        features.extract_to(tmp_path / "work/features.npy", Broken(), source)
     assert str(error.value).startswith(source.where(6))
 
 
@@ -66,7 +61,7 @@ def test_blocks_on_disk_give_the_same_and_a_stopped_run_continues(source, tmp_pa
         features.extract_to(path, Once(), source)
     assert not path.exists()
     features.extract_to(path, Once(), source)  # one of three blocks is left
-    assert np.array_equal(np.load(path), features.extract(MeanColour(), source))
+    assert np.array_equal(np.load(path), features.extract_rows(MeanColour(), source, range(11)))
     assert [p.name for p in path.parent.iterdir()] == ["features.npy"]
     features.extract_to(path, None, source)  # it is there: nothing is asked
     assert path.exists()

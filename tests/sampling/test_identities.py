@@ -59,7 +59,7 @@ def test_several_percent_are_refused_at_the_real_block_size():
     assert np.flatnonzero(GreedyFilter(0.4, 128, 4000).add(vectors)).tolist() == expected
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     st.lists(st.tuples(*[st.integers(-3, 3)] * 3).filter(any), min_size=1, max_size=60),
     # No cosine of such vectors equals one of these, so rounding cannot decide either way.

@@ -45,7 +45,7 @@ def test_draws_have_the_mean_and_covariance_of_the_people():
     assert np.abs(error).max() < 4.5
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(first=st.integers(0, 2 * BLOCK), count=st.integers(0, BLOCK + 1))
 def test_a_vector_depends_on_its_index_alone(first, count):
     pca = PCA.fit(people(dimension=5), 1.0)

@@ -1,10 +1,10 @@
 """Stages as real processes: killed at random, on a full disk, shared by two; the bytes stay."""
 
+import glob
 import multiprocessing
 import os
 import resource
 import shutil
-import socket
 import time
 from functools import partial
 from pathlib import Path
@@ -15,8 +15,8 @@ import torch
 import yaml
 from torch import nn
 
+from tests import ranks
 from vec2face.blocks import Blocks
-from vec2face.distributed import join
 from vec2face.faces import subset as copying
 from vec2face.faces.benchmarks import save_benchmark
 from vec2face.faces.images import encode
@@ -29,7 +29,6 @@ from vec2face.models.recognizer import build_backbone, save_recognizer
 from vec2face.sampling import dataset as generation
 
 ROOT = Path(__file__).parents[2]
-FLOW = ("subset", "features", "pca", "identities", "dataset", "measure", "evaluate")
 
 
 def prepare(folder):
@@ -77,13 +76,12 @@ def prepare(folder):
     Path("params.yaml").write_text(yaml.safe_dump(params))
 
 
-def play(folder, place=(), room=None, say=None):
-    """Run the stages in small blocks, alone or at a ``place``, with ``room`` bytes for a file."""
+def play(folder, room=None, say=None):
+    """Run the stages in small blocks, with ``room`` bytes for a file."""
     from stages import dataset, evaluate, measure, subset  # noqa: PLC0415
 
     torch.set_num_threads(1)
     os.chdir(folder)
-    os.environ.update(place)
     extraction.BLOCK = measure.BLOCK = generation.BLOCK = evaluate.PAIRS = 4
     copying.IMAGES_PER_SHARD = 16
     dataset.generate = partial(generation.generate, images_per_shard=16)
@@ -98,9 +96,8 @@ def play(folder, place=(), room=None, say=None):
     if room is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (room, room))
     try:
-        with join():
-            for stage in FLOW:
-                main(stage)
+        for stage in ranks.STAGES:
+            main(stage)
     except InputError as error:
         if say is None:
             raise
@@ -121,49 +118,29 @@ def main(stage):
 
 
 @pytest.fixture(scope="module")
-def server():
-    """A server that has imported everything and forks processes from there."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", str(ROOT))
-        patch.setenv("OMP_NUM_THREADS", "1")
-        patch.setenv("VEC2FACE_THREADS", "1")
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload([__name__, *(f"stages.{stage}" for stage in FLOW)])
-        yield context
-
-
-@pytest.fixture(scope="module")
-def inputs(server, tmp_path_factory):
+def inputs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("inputs")
-    process = server.Process(target=prepare, args=[folder])
-    process.start()
-    process.join()
-    assert process.exitcode == 0
+    assert ranks.finish(ranks.start(prepare, folder)) == [0]
     return folder
 
 
 @pytest.fixture
-def start(server, inputs, tmp_path):
-    def begin(name, **options):
+def start(inputs, tmp_path):
+    def begin(name, *options, size=1):
         if not (tmp_path / name).exists():
             shutil.copytree(inputs, tmp_path / name)
-        process = server.Process(target=play, args=[tmp_path / name], kwargs=options)
-        process.start()
-        return process
+        return ranks.start(play, tmp_path / name, *options, size=size)
 
     return begin
 
 
 @pytest.fixture(scope="module")
-def expected(server, inputs, tmp_path_factory):
+def expected(inputs, tmp_path_factory):
     """What one process makes that nobody disturbs, and how long it takes."""
     folder = tmp_path_factory.mktemp("whole") / "run"
     shutil.copytree(inputs, folder)
     begin = time.monotonic()
-    process = server.Process(target=play, args=[folder])
-    process.start()
-    process.join()
-    assert process.exitcode == 0
+    assert ranks.finish(ranks.start(play, folder)) == [0]
     return results(folder), time.monotonic() - begin
 
 
@@ -174,37 +151,21 @@ def results(folder):
     return {part: fingerprint(folder / part) for part in ("data", "models", "reports")}
 
 
-def place(rank, size, port):
-    there = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": size, "MASTER_PORT": port}
-    return {name: str(value) for name, value in there.items()} | {"MASTER_ADDR": "127.0.0.1"}
-
-
-def pair(start, name):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    return [start(name, place=place(rank, 2, port)) for rank in range(2)]
-
-
-def finish(*processes):
-    for process in processes:
-        process.join(120)
-    late = [process for process in processes if process.is_alive()]
-    kill(*late)
-    assert not late
-    assert [process.exitcode for process in processes] == [0] * len(processes)
-
-
-def kill(*processes):
-    for process in processes:
-        process.kill()  # also one that has ended meanwhile
-    for process in processes:
-        process.join()
-
-
 def unfinished(folder):
-    """List work under a folder that the next start finds."""
-    return [*folder.glob("**/work/**/block-*"), *folder.glob("**/store-*")]
+    """List work under a folder that the next start finds; folders may vanish meanwhile."""
+    return [
+        path
+        for pattern in ("work/**/block-*", "work/**/store-*")
+        for path in glob.glob(f"{folder}/{pattern}", recursive=True)  # noqa: PTH207
+    ]
+
+
+def kill_at_work(processes, folder, seconds=0.0):
+    """Kill them so many seconds after there is something to lose, if they still run."""
+    while all(process.is_alive() for process in processes) and not unfinished(folder):
+        time.sleep(0.001)
+    processes[0].join(seconds)
+    ranks.kill(processes)
 
 
 def test_killed_at_random_the_bytes_are_those_of_a_run_that_was_not(start, expected, tmp_path):
@@ -212,14 +173,10 @@ def test_killed_at_random_the_bytes_are_those_of_a_run_that_was_not(start, expec
     rng = np.random.default_rng()
     left = []
     for late in (0, 0, 0, 0, 0.1, 0.2, 0.3, 0.3):
-        process = start("killed")
-        while process.is_alive() and not unfinished(tmp_path):
-            time.sleep(0.001)
-        process.join(rng.uniform(0, late) * seconds)
-        kill(process)
-        left.append(unfinished(tmp_path))
-    finish(start("killed"))
-    assert any(left)
+        kill_at_work(start("killed"), tmp_path / "killed", rng.uniform(0, late) * seconds)
+        left += unfinished(tmp_path / "killed")
+    assert ranks.finish(start("killed")) == [0]
+    assert left
     assert results(tmp_path / "killed") == content
 
 
@@ -227,26 +184,22 @@ def test_two_processes_make_what_one_does_and_one_goes_on_when_they_are_killed(
     start, expected, tmp_path
 ):
     content, _ = expected
-    finish(*pair(start, "two"))
+    assert ranks.finish(start("two", size=2)) == [0, 0]
     assert results(tmp_path / "two") == content
-    both = pair(start, "elastic")
-    while all(process.is_alive() for process in both) and not unfinished(tmp_path / "elastic"):
-        time.sleep(0.001)
-    kill(*both)
-    finish(start("elastic"))
+    kill_at_work(start("elastic", size=2), tmp_path / "elastic")
+    assert ranks.finish(start("elastic")) == [0]
     assert results(tmp_path / "elastic") == content
 
 
 def test_on_a_full_disk_a_stage_says_so_and_goes_on_when_there_is_room(start, expected, tmp_path):
-    receive, say = multiprocessing.get_context("forkserver").Pipe(duplex=False)
+    receive, say = multiprocessing.Pipe(duplex=False)
     refused = []
     for room in (3_000, 5_000, 12_000, 20_000, 40_000):
-        process = start("full", room=room, say=say)
-        process.join()
+        ranks.finish(start("full", room, say))
         while receive.poll():
             refused.append(receive.recv())
             assert not list(tmp_path.rglob("*.partial"))
     assert len(refused) >= 3
     assert all("cannot be written" in message for message in refused)
-    finish(start("full"))
+    assert ranks.finish(start("full")) == [0]
     assert results(tmp_path / "full") == expected[0]

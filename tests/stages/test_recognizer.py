@@ -13,8 +13,8 @@ import pytest
 import yaml
 
 from stages import recognizer
+from tests import ranks
 from tests.faces.readers import Rows, lmdb_of
-from tests.training import ranks
 from vec2face.faces.convert import convert
 from vec2face.faces.images import encode
 from vec2face.faces.record import RecordWriter

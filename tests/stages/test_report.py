@@ -12,7 +12,7 @@ import torch
 import yaml
 
 from vec2face.faces.images import encode
-from vec2face.faces.store import FaceStoreWriter
+from vec2face.faces.store_writer import FaceStoreWriter
 from vec2face.models.generator import GeneratorConfig, Vec2Face
 from vec2face.sampling.pca import PCA
 

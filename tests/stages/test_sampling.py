@@ -11,8 +11,8 @@ import torch
 from stages import dataset, identities, measure, pca
 from vec2face.faces.images import encode
 from vec2face.faces.source import open_source
-from vec2face.faces.store import FaceStoreWriter
-from vec2face.models.features import extract
+from vec2face.faces.store_writer import FaceStoreWriter
+from vec2face.models.features import extract_rows
 from vec2face.models.generator import GeneratorConfig, Vec2Face
 from vec2face.params import Params
 from vec2face.sampling.pca import PCA
@@ -51,7 +51,9 @@ def folder(tmp_path, monkeypatch):
     store("data/held_out", 2, 6)
     recognizer = Recognizer("first.onnx")
     (tmp_path / "data/features").mkdir()
-    np.save("data/features/held_out.npy", extract(recognizer, open_source("data/held_out")))
+    held_out = open_source("data/held_out")
+    features = extract_rows(recognizer, held_out, range(len(held_out)))
+    np.save("data/features/held_out.npy", features)
     torch.manual_seed(0)
     generator = Vec2Face(
         GeneratorConfig(
@@ -98,7 +100,8 @@ def test_from_faces_to_quality(folder, tmp_path):
     assert not list(tmp_path.glob("work/dataset-*"))
 
     features = np.load("data/generated_features.npy")
-    np.testing.assert_array_equal(features, extract(Recognizer("first.onnx"), generated))
+    expected = extract_rows(Recognizer("first.onnx"), generated, range(40))
+    np.testing.assert_array_equal(features, expected)
     quality = json.loads((tmp_path / "reports/quality.json").read_text())
     cosine = (features * owner).sum(1) / np.linalg.norm(features, axis=1)
     assert quality["image_to_vector_mean"] == pytest.approx(cosine.mean(), abs=1e-6)

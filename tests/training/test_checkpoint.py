@@ -3,7 +3,9 @@ import resource
 import pytest
 import torch
 
+from vec2face.distributed import World
 from vec2face.files import InputError
+from vec2face.training import checkpoint as module
 from vec2face.training.checkpoint import Checkpoint, work_folder
 
 
@@ -16,6 +18,23 @@ def test_keeps_the_last_two_and_loads_the_last(tmp_path):
     step, state = checkpoint.load()
     assert (step, state["deep"]) == (20, [{"n": 20}])
     assert state["x"].tolist() == [20, 20]
+
+
+def test_a_loaded_state_outlives_its_file_and_does_not_change_it(tmp_path):
+    checkpoint = Checkpoint(tmp_path)
+    checkpoint.save(1, {"x": torch.zeros(100_000)})
+    x = checkpoint.load()[1]["x"]
+    x += 1
+    assert checkpoint.load()[1]["x"].sum() == 0
+    mapped = checkpoint.load()[1]["x"]
+    checkpoint.save(
+        1, {"x": torch.full((100_000,), 7.0)}
+    )  # the same name, as when steps are redone
+    assert checkpoint.load()[1]["x"].sum() == 700_000
+    for step in (2, 3):
+        checkpoint.save(step, {})
+    assert mapped.sum() == 0
+    assert x.sum() == 100_000
 
 
 @pytest.mark.parametrize("keep", [0, 10, 0.9])
@@ -82,6 +101,15 @@ def test_work_folder_is_named_by_what_it_depends_on(tmp_path):
     assert first != work_folder("fr", {"lr": 0.2}, faces, root=tmp_path)
     faces.write_text("b")
     assert first != work_folder("fr", {"lr": 0.1}, faces, root=tmp_path)
+
+
+def test_of_several_processes_the_first_writes_what_a_folder_is_made_of(tmp_path, monkeypatch):
+    first = work_folder("stage", 1, root=tmp_path / "first")
+    monkeypatch.setattr(module, "world", lambda: World(1, 2, torch.device("cpu")))
+    second = work_folder("stage", 1, root=tmp_path / "second")
+    assert first.name == second.name
+    assert [p.name for p in first.iterdir()] == ["made_of.json"]
+    assert not list(second.iterdir())
 
 
 def test_a_fresh_start_says_what_has_changed(tmp_path, caplog):

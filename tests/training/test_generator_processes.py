@@ -1,33 +1,56 @@
 """The generator's training on several processes, and on processes that are killed."""
 
+import os
 import random
+import signal
 import time
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.training import ranks
+from tests import ranks
 from vec2face.distributed import world
 from vec2face.params import Params
 from vec2face.training.checkpoint import Checkpoint
 from vec2face.training.generator import train_generator
+from vec2face.training.generator_step import GeneratorRun
+
+STEPS = 8
 
 
-def train(params, faces, folder):
-    """Train in ``folder``; leave the generator, the curve and the last checkpoint there."""
+def train(params, faces, folder, hold=False):
+    """Train in ``folder``; leave the generator, the curve and the last checkpoint there.
+
+    With ``hold`` it never ends, so that a kill comes in time however slow the machine is.
+    """
     torch.set_num_threads(1)  # the same bits everywhere
     log = []
 
     def on_log(entry):
         (folder / "going").touch()
         log.append(entry)
+        while hold and entry["step"] == STEPS:
+            time.sleep(0.1)
 
     params = Params.model_validate(params)
     net = train_generator(*faces, params, folder / "work", on_log=on_log, log_every=1)
     if world().main:
         torch.save(log, folder / "log.pt")
         net.save(folder / "generator.safetensors")
+
+
+def train_and_vanish(*arguments):
+    """Train, but the second process is killed in a step after a checkpoint."""
+    step = GeneratorRun.step
+
+    def die(self, batch):
+        if batch.step == 5 and not world().main:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return step(self, batch)
+
+    GeneratorRun.step = die
+    train(*arguments)
 
 
 def result(folder):
@@ -46,7 +69,7 @@ def result(folder):
 def job(make, faces):
     parts = {"adversarial": 1.0, "token": 1.0, "ssim": 0.1, "gradient": 0.0}
     params = make(
-        dropout=0.1, discriminator=(0.4, 1e-5), steps=8, micro_batch=3, checkpoint_every=2,
+        dropout=0.1, discriminator=(0.4, 1e-5), steps=STEPS, micro_batch=3, checkpoint_every=2,
         optimizer="adamw", lr=1e-4, clip=1e6, losses=parts,
     )  # fmt: skip
     return params.model_dump(), faces
@@ -78,36 +101,32 @@ def assert_close(found, expected, moments):
         assert (one - other).norm() < largest * other.norm(), kind or "weights"
 
 
-def wait_for(pattern, folder, processes):
-    while not list(folder.glob(pattern)):
-        assert any(process.is_alive() for process in processes)
-        time.sleep(0.01)
-
-
 def test_two_processes_train_as_one(job, alone, tmp_path):
     assert ranks.finish(ranks.start(train, *job, tmp_path, size=2)) == [0, 0]
     assert_close(result(tmp_path), alone, moments=1e-4)
 
 
 def test_a_vanished_process_ends_the_others_and_one_alone_goes_on(job, alone, tmp_path):
-    processes = ranks.start(train, *job, tmp_path, size=2)
-    wait_for("work/state-*2.pt", tmp_path, processes)
-    processes[1].kill()
-    assert 0 not in ranks.finish(processes)
+    codes = ranks.finish(ranks.start(train_and_vanish, *job, tmp_path, size=2))
+    assert codes[0] != 0
+    assert codes[1] == -signal.SIGKILL
     assert not (tmp_path / "log.pt").exists()
+    assert Checkpoint(tmp_path / "work").load()[0] == 4
     assert ranks.finish(ranks.start(train, *job, tmp_path)) == [0]
-    assert_close(result(tmp_path), alone, moments=2e-2)  # a kill falls anywhere
+    assert_close(result(tmp_path), alone, moments=2e-2)
 
 
 def test_killed_at_random_points_it_ends_in_the_same_bits(job, alone, tmp_path):
-    delays = [random.uniform(0, 0.6) for _ in range(3)] + [60.0]  # the last may finish
+    delays = [random.uniform(0, 0.6) for _ in range(3)]
     for delay in delays:
         (tmp_path / "going").unlink(missing_ok=True)
-        processes = ranks.start(train, *job, tmp_path)
-        wait_for("going", tmp_path, processes)
-        processes[0].join(delay)
-        processes[0].kill()
-        assert ranks.finish(processes)[0] in (0, -9)
+        (process,) = ranks.start(train, *job, tmp_path, True)
+        while process.is_alive() and not (tmp_path / "going").exists():
+            time.sleep(0.01)
+        process.join(delay)
+        process.kill()
+        assert ranks.finish([process]) == [-signal.SIGKILL]
+    assert ranks.finish(ranks.start(train, *job, tmp_path)) == [0]
     log, weights, moments = result(tmp_path)
     assert log == alone[0], delays
     for found, expected in ((weights, alone[1]), (moments, alone[2])):

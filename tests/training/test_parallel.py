@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from tests.training import ranks
+from tests import ranks
 from vec2face.distributed import World, world
 from vec2face.files import InputError
 from vec2face.training.parallel import Patience, agree, clip, last_round, rounds, synchronised

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from tests.training import ranks
+from tests import ranks
 from vec2face.distributed import World, world
 from vec2face.files import InputError
 from vec2face.randomness import stream

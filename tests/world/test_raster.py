@@ -32,7 +32,7 @@ def inside(triangle, x, y):
     ) or all(s < 1e-3 for s in sides)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.floats(-10, 34, width=32), min_size=6, max_size=6))
 def test_exactly_the_pixels_inside_are_covered(numbers):
     points = np.array(numbers, np.float32).reshape(3, 2)

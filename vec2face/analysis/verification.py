@@ -110,19 +110,9 @@ def evaluate(embed: Embed, benchmark: Benchmark, *, block: int = 512) -> Verific
     Raises:
         InputError: if a picture is broken, naming benchmark and picture.
     """
-    return evaluate_all({"": embed}, benchmark, block=block)[""]
-
-
-def evaluate_all(
-    embeds: Mapping[str, Embed], benchmark: Benchmark, *, block: int = 512
-) -> dict[str, Verification]:
-    """Return the results of several recognizers; each picture is decoded once for all of them."""
     runs = cut(0, len(benchmark.same), (block + 1) // 2)
-    found = np.concatenate([pair_distances(embeds, benchmark, pairs) for pairs in runs])
-    return {
-        name: verify(found[:, column], benchmark.same, benchmark.folds)
-        for column, name in enumerate(embeds)
-    }
+    found = [pair_distances({"": embed}, benchmark, pairs) for pairs in runs]
+    return verify(np.concatenate(found)[:, 0], benchmark.same, benchmark.folds)
 
 
 def pair_distances(embeds: Mapping[str, Embed], benchmark: Benchmark, pairs: range) -> np.ndarray:

@@ -20,7 +20,7 @@ from vec2face.faces.database import DatabaseWriter
 from vec2face.faces.images import decode
 from vec2face.faces.record import RecordWriter
 from vec2face.faces.source import Corrupt, Source, readable
-from vec2face.faces.store import FaceStoreWriter
+from vec2face.faces.store_writer import FaceStoreWriter
 from vec2face.files import InputError, whole_file, whole_folder, write_json
 
 Form = Literal["rec", "lmdb", "folder", "store"]

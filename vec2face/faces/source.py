@@ -11,6 +11,7 @@ from typing import Literal, Protocol
 import numpy as np
 from tqdm import tqdm
 
+from vec2face.distributed import world
 from vec2face.faces import database
 from vec2face.faces.archive import TarSource, ZipSource
 from vec2face.faces.database import DatabaseSource
@@ -234,6 +235,8 @@ def readable(
 ) -> tuple[np.ndarray, list[str]]:
     """Decode rows (all, or ``rows``) once to see whether they can be.
 
+    Several processes share the rows, and each gets the whole result.
+
     Returns:
         The rows that can, (n,) int64, and messages naming those that cannot, among them the
         entries that ``open_source`` has already left out.
@@ -242,8 +245,9 @@ def readable(
         InputError: at the first that cannot, if ``corrupt`` is ``"stop"``; if none can.
     """
     rows = np.arange(len(source)) if rows is None else np.asarray(rows, np.int64)
-    skipped = list(getattr(source, "skipped", ()))
-    good = np.ones(len(rows), bool)
+    place = world()
+    mine = place.share(len(rows))
+    faults: dict[int, str] = {}  # of the rows at these places
 
     def fault(i: int) -> str | None:
         try:
@@ -252,32 +256,34 @@ def readable(
             return str(error)
         return None
 
-    block = 4096
+    what, quiet = f"checking {source.name}", None if place.main else True
     with (
         ThreadPoolExecutor(min(8, len(os.sched_getaffinity(0)))) as pool,
-        tqdm(total=len(rows), desc=f"checking {source.name}", unit="img", disable=None) as bar,
+        tqdm(total=len(mine), desc=what, unit="img", disable=quiet) as bar,
     ):
-        for first in range(0, len(rows), block):
-            some = rows[first : first + block].tolist()
-            for n, message in enumerate(pool.map(fault, some), first):
-                if message is None:
-                    continue
-                if corrupt == "stop":
-                    raise InputError(f"{message}; or set corrupt to skip")
-                good[n] = False
-                skipped.append(message)
+        for first in mine[::4096]:
+            some = range(first, min(first + 4096, mine.stop))
+            found = pool.map(fault, rows[some.start : some.stop].tolist())
+            faults |= {n: message for n, message in zip(some, found, strict=True) if message}
             bar.update(len(some))
-    if not good.any():
+            if faults and corrupt == "stop":
+                break
+    faults = {n: message for part in place.gather(faults) for n, message in part.items()}
+    if faults and corrupt == "stop":
+        raise InputError(f"{next(iter(faults.values()))}; or set corrupt to skip")
+    if len(faults) == len(rows):
         raise InputError(f"{source.name}: none of {len(rows)} images can be read")
-    if skipped:
+    skipped = [*getattr(source, "skipped", ()), *faults.values()]
+    if skipped and place.main:
         log.warning("%d entries skipped; the first: %s", len(skipped), skipped[0])
-    return rows[good], skipped
+    return np.delete(rows, list(faults)), skipped
 
 
 def open_readable(path: Path | str, *, corrupt: Corrupt) -> Source:
     """Open faces whose images are about to be decoded all: without the corrupt ones, if skipped.
 
     With ``"stop"`` nothing is decoded here; the reader that comes upon a corrupt image names it.
+    Of several processes, the first verifies a FaceStore, and all share the decoding.
     """
-    source = open_source(path, corrupt=corrupt)
+    source = open_source(path, verify=world().main, corrupt=corrupt)
     return source if corrupt == "stop" else Selection(source, *readable(source, corrupt=corrupt))

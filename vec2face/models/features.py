@@ -7,9 +7,8 @@ from typing import Protocol
 import numpy as np
 import torch
 from torch import fx, nn
-from tqdm import tqdm
 
-from vec2face.blocks import Arrays, Blocks, code, cut, unfinished
+from vec2face.blocks import Arrays, Blocks, code, unfinished
 from vec2face.distributed import world
 from vec2face.faces.source import Source, load_images
 from vec2face.files import InputError, row_file, sweep
@@ -93,31 +92,15 @@ class _Tracer(fx.Tracer):
         return isinstance(m, nn.PReLU) or super().is_leaf_module(m, module_qualified_name)
 
 
-def extract(recognizer: Recognizer, source: Source, limit: int | None = None) -> np.ndarray:
-    """Return the features of the first ``limit`` images (default: all): (N, dimension) float32.
-
-    Features are as the recognizer gives them, not L2-normalised.
-
-    Raises:
-        InputError: naming the image that cannot be decoded, or whose feature is not finite.
-    """
-    total = len(source) if limit is None else min(limit, len(source))
-    result = np.empty((total, recognizer.dimension), np.float32)
-    bar = tqdm(cut(0, total, BLOCK), f"features of {source.name}", unit="block", disable=None)
-    for rows in bar:
-        result[rows.start : rows.stop] = extract_rows(recognizer, source, rows)
-    return result
-
-
 def extract_to(path: Path | str, recognizer: Recognizer, source: Source) -> None:
-    """Write the features of all images as ``.npy``: (N, dimension) float32, as ``extract``.
+    """Write the features of all images as ``.npy``: (N, dimension) float32, not L2-normalised.
 
     Several processes share the work, and it goes on where it was killed: finished blocks lie beside
     the file, until it is there. So its folder belongs to exactly these arguments. On the disk this
     takes twice the file; in memory, a block.
 
     Raises:
-        InputError: as ``extract``; if the disk is full.
+        InputError: as ``extract_rows``; if the disk is full.
     """
     path, total = Path(path), len(source)
     firsts = range(0, total, BLOCK)
@@ -140,7 +123,11 @@ def extract_to(path: Path | str, recognizer: Recognizer, source: Source) -> None
 
 
 def extract_rows(recognizer: Recognizer, source: Source, rows: range) -> np.ndarray:
-    """Return the features of some rows, (len(rows), dimension) float32; errors as ``extract``."""
+    """Return the features of some rows, (len(rows), dimension) float32, not L2-normalised.
+
+    Raises:
+        InputError: naming the image that cannot be decoded, or whose feature is not finite.
+    """
     block = recognizer.features(load_images(source, recognizer.input_size, rows))
     bad = np.flatnonzero(~np.isfinite(block).all(1))
     if len(bad):

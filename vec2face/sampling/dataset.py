@@ -22,11 +22,10 @@ from torch import Tensor, nn
 from vec2face.blocks import Arrays, Blocks, cut, share, unfinished
 from vec2face.distributed import world
 from vec2face.faces.images import encode, to_uint8
-from vec2face.faces.store import (
+from vec2face.faces.store import FaceStore, is_whole
+from vec2face.faces.store_writer import (
     IMAGES_PER_SHARD,
-    FaceStore,
     FaceStoreWriter,
-    is_whole,
     join_features,
     join_stores,
 )

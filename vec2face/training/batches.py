@@ -3,6 +3,7 @@
 import functools
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 import numpy as np
 from torch import Tensor
@@ -15,6 +16,7 @@ from vec2face.training.augment import Augmentation, augment
 IN_MEMORY = 4 * 2**30
 """Decoded sources up to this many bytes are read once; larger ones batch by batch."""
 
+T = TypeVar("T")
 Reader = Callable[[np.ndarray], np.ndarray]
 """From image numbers (B,) to uint8 (B, size, size, 3)."""
 
@@ -57,8 +59,7 @@ def batches(
 ) -> Iterator[tuple[np.ndarray, list[Tensor]]]:
     """Yield image numbers (B,) of each step and, of some parts of it, augmented images.
 
-    The images of a part are (part, 3, S, S), in [-1, 1]. The next batch is prepared in a thread
-    while the network works on this one.
+    The images of a part are (part, 3, S, S), in [-1, 1].
 
     Args:
         read: gives the images of some numbers.
@@ -81,6 +82,11 @@ def batches(
         own = [indices[part] for part in parts]
         return indices, [to_tensor(augment(read(i), i, epoch, seed, settings)) for i in own]
 
+    return ahead(prepare, steps)
+
+
+def ahead(prepare: Callable[[int], T], steps: range) -> Iterator[T]:
+    """Yield ``prepare(step)`` of each step; a thread prepares the next during the current one."""
     with ThreadPoolExecutor(1) as pool:
         following = [pool.submit(prepare, step) for step in steps[:1]]
         for step in steps:

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from vec2face.distributed import world
 from vec2face.files import InputError, described, fingerprint, whole_file, write_json
 
 log = logging.getLogger(__name__)
@@ -20,7 +21,7 @@ _MADE_OF = "made_of.json"
 
 
 def work_folder(stage: str, *parts: Any, root: Path | str = "work") -> Path:
-    """Return (and create) ``root/<stage>-<fingerprint of parts>``.
+    """Return (and create) ``root/<stage>-<fingerprint of parts>``; of processes, each may call it.
 
     Args:
         stage: the stage's name.
@@ -32,7 +33,8 @@ def work_folder(stage: str, *parts: Any, root: Path | str = "work") -> Path:
     """
     made_of = described(*parts)
     folder = Path(root) / f"{stage}-{fingerprint(*made_of)}"
-    if not folder.is_dir():
+    folder.mkdir(parents=True, exist_ok=True)
+    if world().main and not (folder / _MADE_OF).is_file():
         for other in sorted(Path(root).glob(f"{stage}-*/{_MADE_OF}")):
             changed = _changes(json.loads(other.read_text()), made_of)
             log.warning(
@@ -40,8 +42,7 @@ def work_folder(stage: str, *parts: Any, root: Path | str = "work") -> Path:
                 "afresh in %s. Delete what you no longer need.",
                 *(other.parent, ", ".join(changed[:5]) or "order", folder),
             )
-    folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / _MADE_OF, made_of)
+        write_json(folder / _MADE_OF, made_of)
     return folder
 
 
@@ -98,10 +99,14 @@ class Checkpoint:
             old.unlink(missing_ok=True)
 
     def load(self) -> tuple[int, dict[str, Any]] | None:
-        """Return the last readable (step, state), or None for a fresh start."""
+        """Return the last readable (step, state), or None for a fresh start.
+
+        Tensors are mapped from the file, so that processes of one machine share the memory and each
+        reads what it uses. Copy what is kept: the file goes when two newer states are there.
+        """
         for path in reversed(self._files()):
             try:
-                state = torch.load(path, map_location="cpu", weights_only=True)
+                state = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
             except (OSError, EOFError, RuntimeError, pickle.UnpicklingError, zipfile.BadZipFile):
                 continue
             return int(path.stem.split("-")[1]), state

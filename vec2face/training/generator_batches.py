@@ -2,7 +2,6 @@
 
 import functools
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +13,7 @@ from vec2face.faces.images import to_tensor
 from vec2face.models.masks import masks
 from vec2face.params import Params
 from vec2face.randomness import stream
-from vec2face.training.batches import Reader
+from vec2face.training.batches import Reader, ahead
 from vec2face.training.parallel import rounds
 
 
@@ -57,7 +56,7 @@ class Batch:
 def batches(
     read: Reader, features: np.ndarray, params: Params, place: World, steps: range
 ) -> Iterator[Batch]:
-    """Yield this process's part of each step; the next is prepared during the current one.
+    """Yield this process's part of each step.
 
     Args:
         read: gives the images of some numbers.
@@ -86,12 +85,7 @@ def batches(
         ]
         return Batch(step, chosen, count, pieces)
 
-    with ThreadPoolExecutor(1) as pool:
-        following = [pool.submit(prepare, step) for step in steps[:1]]
-        for step in steps:
-            current = following.pop().result()
-            following = [pool.submit(prepare, s) for s in (step + 1,) if s in steps]
-            yield current
+    return ahead(prepare, steps)
 
 
 def batch_indices(seed: int, step: int, batch: int, count: int) -> np.ndarray:

@@ -8,7 +8,7 @@ frozen recognizer stay in float32, as in the released code.
 import contextlib
 import copy
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -26,8 +26,10 @@ from vec2face.params import Params, Training
 from vec2face.randomness import torch_seed
 from vec2face.training import losses
 from vec2face.training.generator_batches import Batch, Piece
-from vec2face.training.muon import Muon
+from vec2face.training.optimizers import adamw, optimizers, rate
 from vec2face.training.parallel import Patience, agree, clip, last_round, synchronised
+
+AT_ONCE = 1 << 20  # numbers of the features in memory as float64
 
 
 class GeneratorRun:
@@ -55,13 +57,13 @@ class GeneratorRun:
         self.average: Vec2Face | None = None
         if self.hyper.ema:
             self.average = copy.deepcopy(self.generator).eval().requires_grad_(False)
-        self.optimizers = _optimizers(self.generator, self.hyper, on_gpu)
+        self.optimizers = optimizers(self.generator, self.hyper, on_gpu)
         self.painter = self._trained(_Pass(self.generator, _paint))
         self.discriminator: PatchDiscriminator | None = None
         if self.losses.adversarial:
             d = self.hyper.discriminator
             self.discriminator = PatchDiscriminator(d.width, tuple(d.kernels)).to(**move)
-            self.optimizer_d = _adamw(self.discriminator.parameters(), d.lr, self.hyper, on_gpu)
+            self.optimizer_d = adamw(self.discriminator.parameters(), d.lr, self.hyper, on_gpu)
             self.judge = self._trained(_Pass(self.discriminator, _judge))
         self.recognizer = open_network(params.paths.recognizer).to(**move)
         if self.losses.perceptual and not self.recognizer.tap_sizes:
@@ -94,7 +96,7 @@ class GeneratorRun:
         progress = batch.step / self.hyper.steps
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
-                group["lr"] = self.hyper.lr * _rate(batch.step, self.hyper)
+                group["lr"] = self.hyper.lr * rate(batch.step, self.hyper)
         adversary = None if progress < self.hyper.discriminator.start else self.discriminator
         self.generator.zero_grad(set_to_none=True)
         if adversary:
@@ -249,7 +251,7 @@ class GeneratorRun:
     def load(self, state: dict[str, Any]) -> None:
         """Take over what ``state`` returned."""
         for name, member in self._members().items():
-            member.load_state_dict(state[name])
+            member.load_state_dict(copy.deepcopy(state[name]))  # optimisers keep the tensors
 
 
 class _Pass(nn.Module):
@@ -287,46 +289,19 @@ class _AttentionInFloat32(TorchFunctionMode):
 
 
 def _statistics(features: np.ndarray) -> tuple[Tensor, float]:
-    """Return the mean (D,) and the standard deviation about it, of all dimensions together."""
-    mean = features.mean(0, dtype=np.float64)
-    return torch.from_numpy(mean), float((features - mean).std(dtype=np.float64))
+    """Return the mean (D,) and the standard deviation about it, of all dimensions together.
 
+    Features may be a memory map: a part is looked at at a time. Parts are added up as numpy's
+    pairwise sum adds up the whole, to the same bits.
+    """
+    mean, flat = features.mean(0, dtype=np.float64), features.reshape(-1)
 
-def _rate(step: int, hyper: Training) -> float:
-    """Linear warm-up, then half a cosine to zero."""
-    if step < hyper.warmup:
-        return (step + 1) / hyper.warmup
-    done = (step - hyper.warmup) / max(1, hyper.steps - hyper.warmup)
-    return 0.5 * (1 + math.cos(math.pi * done))
+    def total(start: int, stop: int, offset: float, power: int) -> float:
+        if (count := stop - start) > AT_ONCE:
+            middle = start + count // 2 // 8 * 8
+            return total(start, middle, offset, power) + total(middle, stop, offset, power)
+        centred = flat[start:stop] - mean[np.arange(start, stop) % len(mean)]
+        return float(((centred - offset) ** power).sum())
 
-
-def _optimizers(generator: Vec2Face, hyper: Training, fused: bool) -> list[torch.optim.Optimizer]:
-    """AdamW for all, or Muon for the blocks' matrices and AdamW for the rest."""
-    if hyper.optimizer == "adamw":
-        return [_adamw(generator.parameters(), hyper.lr, hyper, fused)]
-    blocks = [*generator.encoder.parameters(), *generator.decoder.parameters()]
-    matrices = [p for p in blocks if p.ndim == 2]
-    chosen = {id(p) for p in matrices}
-    rest = [p for p in generator.parameters() if id(p) not in chosen]
-    return [
-        _adamw(rest, hyper.lr, hyper, fused),
-        Muon(matrices, hyper.lr, weight_decay=hyper.weight_decay),
-    ]
-
-
-def _adamw(
-    parameters: Iterable[nn.Parameter], lr: float, hyper: Training, fused: bool
-) -> torch.optim.AdamW:
-    """AdamW; weight decay on matrices and filters only."""
-    parameters = list(parameters)
-    groups: list[dict[str, Any]] = [
-        {"params": [p for p in parameters if p.ndim > 1]},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(
-        groups,
-        lr=lr,
-        betas=hyper.betas,
-        weight_decay=hyper.weight_decay,
-        fused=fused or None,
-    )
+    offset = total(0, flat.size, 0.0, 1) / flat.size  # rounding alone
+    return torch.from_numpy(mean), math.sqrt(total(0, flat.size, offset, 2) / flat.size)

@@ -167,7 +167,7 @@ def train_recognizer(
     made_of = fingerprint(asdict(config), seed, hashlib.sha256(labels.tobytes()).hexdigest())
     batch = min(config.batch, len(labels))
     per_epoch = len(labels) // batch
-    with torch.random.fork_rng():
+    with torch.random.fork_rng([place.device] if place.device.type == "cuda" else []):
         torch.manual_seed(torch_seed(seed, "recognizer"))
         run = RecognizerRun(config, int(labels.max()) + 1, batch, seed, place)
         checkpoint, patience = Checkpoint(work), Patience()

@@ -1,5 +1,6 @@
 """One step of a recognizer's training: backbone, margin head, SGD, on any number of processes."""
 
+import copy
 import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -153,7 +154,7 @@ class RecognizerRun:
         """Take over what ``state`` returned, maybe to another number of processes."""
         self.backbone.load_state_dict(state["backbone"])
         self.head.load(state["head"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        self.optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))  # it keeps the tensors
         self.scaler.load_state_dict(state["scaler"])
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vec2face.faces.store import FaceStoreWriter
+from vec2face.faces.store_writer import FaceStoreWriter
 from vec2face.files import whole_folder
 from vec2face.world.conditions import Regime
 from vec2face.world.produce import ATTRIBUTES, Sitting, Who, produce
