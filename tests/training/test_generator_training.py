@@ -10,11 +10,11 @@ from torch import nn
 
 from vec2face.distributed import world
 from vec2face.files import InputError
-from vec2face.training import generator_step, losses
+from vec2face.training import losses
 from vec2face.training.checkpoint import Checkpoint
 from vec2face.training.generator import Curve, _continue, train_generator
 from vec2face.training.generator_batches import batch_indices, batches
-from vec2face.training.generator_step import GeneratorRun, _Pass, _statistics
+from vec2face.training.generator_step import GeneratorRun, _Pass
 
 GOLDEN = [
     {
@@ -220,15 +220,6 @@ def test_compiled_networks_compute_the_same(make, faces, monkeypatch):
     assert [type(p.network).__name__ for p in compiled] == ["Vec2Face", "PatchDiscriminator"]
     batch = next(drawn)
     assert run.step(batch) == start(make(precision="bfloat16"), faces)[0].step(batch)
-
-
-@pytest.mark.parametrize(("rows", "width"), [(3, 5), (24, 16), (701, 33), (1000, 64)])
-def test_statistics_by_parts_are_those_of_the_whole_to_the_bit(rows, width, monkeypatch):
-    monkeypatch.setattr(generator_step, "AT_ONCE", 200)
-    features = np.random.default_rng(rows).normal(0.3, 1.2, (rows, width)).astype(np.float32)
-    mean, deviation = _statistics(features)
-    assert torch.equal(mean, torch.from_numpy(features.mean(0, dtype=np.float64)))
-    assert deviation == (features - features.mean(0, dtype=np.float64)).std()
 
 
 def test_batches_are_whole_epochs_in_new_orders():

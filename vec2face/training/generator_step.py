@@ -24,12 +24,11 @@ from vec2face.models.features import open_network
 from vec2face.models.generator import GeneratorConfig, Vec2Face
 from vec2face.params import Params, Training
 from vec2face.randomness import torch_seed
+from vec2face.sampling.pca import feature_scale
 from vec2face.training import losses
 from vec2face.training.generator_batches import Batch, Piece
 from vec2face.training.optimizers import adamw, optimizers, rate
 from vec2face.training.parallel import Patience, agree, clip, last_round, synchronised
-
-AT_ONCE = 1 << 20  # numbers of the features in memory as float64
 
 
 class GeneratorRun:
@@ -289,19 +288,5 @@ class _AttentionInFloat32(TorchFunctionMode):
 
 
 def _statistics(features: np.ndarray) -> tuple[Tensor, float]:
-    """Return the mean (D,) and the standard deviation about it, of all dimensions together.
-
-    Features may be a memory map: a part is looked at at a time. Parts are added up as numpy's
-    pairwise sum adds up the whole, to the same bits.
-    """
-    mean, flat = features.mean(0, dtype=np.float64), features.reshape(-1)
-
-    def total(start: int, stop: int, offset: float, power: int) -> float:
-        if (count := stop - start) > AT_ONCE:
-            middle = start + count // 2 // 8 * 8
-            return total(start, middle, offset, power) + total(middle, stop, offset, power)
-        centred = flat[start:stop] - mean[np.arange(start, stop) % len(mean)]
-        return float(((centred - offset) ** power).sum())
-
-    offset = total(0, flat.size, 0.0, 1) / flat.size  # rounding alone
-    return torch.from_numpy(mean), math.sqrt(total(0, flat.size, offset, 2) / flat.size)
+    """Return the mean (D,) and the standard deviation about it, of all dimensions together."""
+    return torch.from_numpy(features.mean(0, dtype=np.float64)), feature_scale(features)
