@@ -134,7 +134,7 @@ def test_a_first_line_of_another_form_is_named(tmp_path, first):
 
 @pytest.mark.parametrize("ending", [".ppm", ".PGM", ".tif", ".tiff", ".bmp", ".webp"])
 def test_other_images_are_found_and_decoded(tmp_path, ending):
-    picture = np.full((8, 8), 77, np.uint8)
+    picture = np.full((8, 8) if ending == ".PGM" else (8, 8, 3), 77, np.uint8)
     (tmp_path / "a").mkdir()
     (tmp_path / f"a/1{ending}").write_bytes(cv2.imencode(ending.lower(), picture)[1].tobytes())
     assert (load_images(open_source(tmp_path), 8) == 77).all()
