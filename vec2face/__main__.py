@@ -87,6 +87,11 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("evaluate", help="a recognizer on benchmarks")
     command.add_argument("recognizer", help="*.onnx, *.safetensors, or released weights")
     command.add_argument("benchmarks", nargs="+", help="files, lists, folders of them, or IJB")
+    command.add_argument(
+        "--nearest-far",
+        action="store_true",
+        help="IJB: at the corner of the curve nearest to a rate, as insightface reads it",
+    )
     command.set_defaults(run=_evaluate)
 
     command = commands.add_parser("check", help="what a run of params.yaml lacks and will cost")
@@ -184,7 +189,8 @@ def _evaluate(given: argparse.Namespace) -> int:
     for path in given.benchmarks:
         if is_ijb(path):
             ijb = read_ijb(path)
-            for rate, accepted in evaluate_ijb(ijb, recognizer.features).items():
+            rates = evaluate_ijb(ijb, recognizer.features, nearest=given.nearest_far)
+            for rate, accepted in rates.items():
                 print(f"{ijb.name:12} TAR {100 * accepted:6.2f} at FAR {rate:g}")
             continue
         for name, file in find_benchmarks(path).items():

@@ -147,3 +147,10 @@ def test_a_broken_picture_is_named(folder):
     (folder / "loose_crop/3.jpg").write_bytes(b"rubbish")
     with pytest.raises(InputError, match=r"3\.jpg"):
         evaluate_ijb(read_ijb(folder), colour)
+
+
+def test_the_curve_may_be_read_as_insightface_does(folder, monkeypatch):
+    monkeypatch.setattr(ijb_module, "tar_nearest_far", lambda *_: np.full(len(RATES), 0.25))
+    ijb = read_ijb(folder)
+    assert set(evaluate_ijb(ijb, colour, nearest=True).values()) == {0.25}
+    assert set(evaluate_ijb(ijb, colour).values()) == {1.0}

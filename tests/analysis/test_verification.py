@@ -14,6 +14,7 @@ from vec2face.analysis.verification import (
     roc_at,
     squared_distances,
     tar_at_far,
+    tar_nearest_far,
     ten_folds,
     verify,
 )
@@ -128,6 +129,20 @@ def test_tar_at_far_is_the_best_of_all_thresholds(pairs, seed):
     assert tar_at_far(distances, same, rates).tolist() == expected
     false, true, _ = roc_curve(same, -distances, drop_intermediate=False)
     assert np.allclose(expected, [true[false <= rate].max() for rate in rates])
+
+
+@given(st.integers(3, 400), st.integers(0, 10**6), st.booleans())
+def test_tar_nearest_far_is_insightfaces(pairs, seed, ties):
+    draw = np.random.default_rng(seed)
+    same = draw.permutation(np.arange(pairs) % draw.integers(2, 5) == 0)
+    scores = draw.normal(0.3 * same, 0.2)
+    scores = scores.round(1) if ties else scores
+    false, true, _ = roc_curve(same, scores)
+    false, true = np.flipud(false), np.flipud(true)
+    rates = (1e-6, 1e-3, 1e-2, 0.1, 0.5)
+    wanted = [true[min(zip(abs(false - r), range(pairs + 1), strict=False))[1]] for r in rates]
+    assert tar_nearest_far(-scores, same, rates).tolist() == wanted
+    assert tar_nearest_far(-scores, same, 0.1) == wanted[3]
 
 
 def test_rates_of_a_small_case():

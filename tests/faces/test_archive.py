@@ -184,3 +184,35 @@ def test_archives_without_faces_are_refused(tmp_path):
     with pytest.raises(InputError, match=r"0\.jpg: lies in no identity's folder"):
         open_source(tar_of(tmp_path / "a.tar", [("0.jpg", IMAGES[0])]))
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.tar", "a.zip"]
+
+
+def test_a_zip_of_windows_may_have_backslashes(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        for name, data in TREE.items():
+            info = zipfile.ZipInfo()
+            info.filename, info.create_system = f"faces\\{name}".replace("/", "\\"), 0
+            archive.writestr(info, data)
+    source = open_source(tmp_path / "a.zip")
+    assert [source.encoded(i) for i in range(9)] == [TREE[name] for name in sorted(TREE)]
+    assert source.labels.tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+
+
+@pytest.mark.parametrize("name", ["..\\a\\1.jpg", "\\a\\1.jpg", "c:\\a\\1.jpg"])
+def test_backslashes_lead_nowhere_else(tmp_path, name):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        info = zipfile.ZipInfo()
+        info.filename, info.create_system = name, 0
+        archive.writestr(info, IMAGES[0])
+    with pytest.raises(InputError, match="leads out of the archive"):
+        open_source(tmp_path / "a.zip")
+
+
+def test_the_oldest_tar_has_no_mark(tmp_path):
+    (tmp_path / "in/a").mkdir(parents=True)
+    (tmp_path / "in/a/1.jpg").write_bytes(IMAGES[3])
+    command = ["tar", "--format=v7", "-cf", tmp_path / "a.tar", "-C", tmp_path / "in", "a"]
+    subprocess.run(command, check=True)
+    assert open_source(tmp_path / "a.tar").encoded(0) == IMAGES[3]
+    (tmp_path / "b.tar").write_bytes(b"no tar " * 300)
+    with pytest.raises(InputError, match=r"b\.tar: not a whole \.tar"):
+        open_source(tmp_path / "b.tar")

@@ -120,7 +120,7 @@ def test_csv(tmp_path):
         f"{row.split(',')[-1]},{fold},0.png,1.png"
         for row, fold in zip(rows, (7, 2, 7), strict=True)
     ]
-    put(tmp_path / "mine", pairs__csv="issame,fold,path1,path2\n" + "\n".join(rows))
+    put(tmp_path / "mine", pairs__csv="IsSame,fold,Path1,path2\n" + "\n".join(rows))
     assert load_benchmark(tmp_path / "mine").folds.tolist() == [7, 2, 7]
 
 

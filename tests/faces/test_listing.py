@@ -1,11 +1,13 @@
 import csv
 
+import cv2
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vec2face.faces.listing import Names
-from vec2face.faces.source import open_source
+from vec2face.faces.source import load_images, open_source
 from vec2face.files import InputError
 
 names = st.lists(
@@ -104,7 +106,8 @@ def test_absolute_paths_may_stay_below_the_list(tmp_path):
         ("path,label\na/1.jpg\n", "line 2: 1 columns, expected 2"),
         ("a/1.jpg,1\na/2.jpg,\n", "a line without a label"),
         ('a/1.jpg,"1\n', "not a list of images"),
-        ("\xff", "no identity's folder"),
+        ("\xff", "line 1: .* is no image's path"),
+        ("1.jpg", "no identity's folder"),
         ("", "no images there"),
     ],
 )
@@ -112,3 +115,26 @@ def test_bad_lists_name_the_line(tmp_path, text, message):
     (tmp_path / "faces.csv").write_text(text)
     with pytest.raises(InputError, match=r"faces\.csv.*" + message):
         open_source(tmp_path / "faces.csv")
+
+
+@pytest.mark.parametrize("header", ["Path,Label", "path, label", '"PATH",LABEL'])
+def test_a_header_may_have_capitals_and_spaces(tmp_path, header):
+    tree(tmp_path, ["a/1.jpg", "a/2.jpg"])
+    (tmp_path / "list.csv").write_text(f"{header}\na/1.jpg, 3\na/2.jpg, 10\n")
+    assert open_source(tmp_path / "list.csv").labels.tolist() == [3, 10]
+
+
+@pytest.mark.parametrize("first", ["filename,identity", "a/1.jpg 3", "path;label"])
+def test_a_first_line_of_another_form_is_named(tmp_path, first):
+    tree(tmp_path, ["a/1.jpg"])
+    (tmp_path / "list.csv").write_text(f"{first}\na/1.jpg,3\n")
+    with pytest.raises(InputError, match=r"list\.csv, line 1: .* is no image's path; expected"):
+        open_source(tmp_path / "list.csv")
+
+
+@pytest.mark.parametrize("ending", [".ppm", ".PGM", ".tif", ".tiff", ".bmp", ".webp"])
+def test_other_images_are_found_and_decoded(tmp_path, ending):
+    picture = np.full((8, 8) if ending == ".PGM" else (8, 8, 3), 77, np.uint8)
+    (tmp_path / "a").mkdir()
+    (tmp_path / f"a/1{ending}").write_bytes(cv2.imencode(ending.lower(), picture)[1].tobytes())
+    assert (load_images(open_source(tmp_path), 8) == 77).all()

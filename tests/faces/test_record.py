@@ -229,3 +229,16 @@ def test_reading_in_many_threads_gives_the_same(tmp_path):
     with ThreadPoolExecutor(8) as pool:
         assert list(pool.map(records.encoded, range(200))) == images
     assert np.array_equal(records.read_labels(), np.arange(200))
+
+
+def test_a_header_may_count_more_images_than_floats_number_singly(tmp_path, monkeypatch):
+    """Glint360K: 17 091 657 images. Here they are all one record."""
+    count = 17_091_657
+    head = frame(pack(b"", 0, 0, (float(count + 1), float(count + 1))))
+    (tmp_path / "a.rec").write_bytes(head + frame(pack(b"image", 3, 1)))
+    keys = np.arange(count + 1)
+    offsets = np.where(keys == 0, 0, len(head))
+    monkeypatch.setattr("vec2face.faces.record._read_index", lambda _: (keys, offsets))
+    records = RecordFile(tmp_path / "a.rec")
+    assert len(records) == count
+    assert records.encoded(count - 1) == b"image"

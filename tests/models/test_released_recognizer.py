@@ -349,3 +349,10 @@ def test_no_tensor_is_dropped_or_missed(tmp_path, change, said):
     path = write(tmp_path / "backbone.pth", changed(iresnet_weights(), **change))
     with pytest.raises(InputError, match=rf"backbone\.pth: .*{said}"):
         read_released(path)
+
+
+@pytest.mark.parametrize("prefix", ["_orig_mod.", "module._orig_mod.", "net.", "backbone."])
+def test_prefixes_of_training_programs_are_taken_off(tmp_path, images, prefix):
+    w = iresnet_weights()
+    path = write(tmp_path / "a.pth", {prefix + name: tensor for name, tensor in w.items()})
+    assert close(read_released(path)(images), iresnet_forward(w, images))

@@ -4,6 +4,7 @@ import argparse
 import os
 import pickle
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -27,6 +28,12 @@ def test_an_old_checkpoints_namespace_is_replaced(tmp_path):
     torch.save(content, tmp_path / "old.pth")
     assert torch.equal(read_state_dict(tmp_path / "old.pth")["a"], torch.ones(2))
     assert not isinstance(read_checkpoint(tmp_path / "old.pth")["args"], argparse.Namespace)
+
+
+def test_a_score_of_numpy_is_passed_over(tmp_path):
+    content = {"state_dict": {"a": torch.ones(2)}, "best": np.float64(99.8), "n": np.int64(3)}
+    torch.save(content, tmp_path / "old.pth")
+    assert torch.equal(read_state_dict(tmp_path / "old.pth")["a"], torch.ones(2))
 
 
 @pytest.mark.parametrize("where", [None, "state_dict", "state_dict_backbone", "model"])

@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from vec2face.analysis.verification import tar_at_far
+from vec2face.analysis.verification import tar_at_far, tar_nearest_far
 from vec2face.faces.align import align
 from vec2face.faces.images import decode
 from vec2face.files import InputError
@@ -194,18 +194,20 @@ def evaluate_ijb(
     *,
     use_detector_score: bool = True,
     use_norm_score: bool = True,
+    nearest: bool = False,
     rates: Iterable[float] = RATES,
 ) -> dict[float, float]:
     """Return the true accept rate at each false accept rate.
 
-    A rate is the highest that keeps the false accepts at or below it. (insightface takes the point
-    of the curve that is nearest to it, above or below.)
+    A rate is the highest that keeps the false accepts at or below it.
 
     Args:
         ijb: the protocol.
         embed: the recognizer.
         use_detector_score: weigh pictures by how sure the detector was.
         use_norm_score: weigh them by their features' norm, too, instead of equally.
+        nearest: take the corner of the curve that is nearest to a rate, above or below it, as
+            insightface does (``tar_nearest_far``).
         rates: false accept rates.
 
     Raises:
@@ -218,4 +220,5 @@ def evaluate_ijb(
         features = features * ijb.scores[:, None].astype(features.dtype)
     similarity = cosines(*pool(features, ijb.templates, ijb.media), ijb.pairs)
     rates = list(rates)
-    return dict(zip(rates, tar_at_far(-similarity, ijb.same, rates).tolist(), strict=True))
+    read = tar_nearest_far if nearest else tar_at_far
+    return dict(zip(rates, read(-similarity, ijb.same, rates).tolist(), strict=True))

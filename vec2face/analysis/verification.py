@@ -213,6 +213,26 @@ def tar_at_far(distances: np.ndarray, same: np.ndarray, far: float | Sequence[fl
     return np.searchsorted(genuine, limits, side="left") / len(genuine)
 
 
+def tar_nearest_far(
+    distances: np.ndarray, same: np.ndarray, far: float | Sequence[float]
+) -> np.ndarray:
+    """Return the true accept rate where the ROC curve is nearest to ``far``, as insightface does.
+
+    The curve has its corners only (scikit-learn leaves out points between two equal steps), so the
+    false accept rate may be above ``far`` or well below. Of two corners as near, the upper counts.
+    Arguments, result and errors are those of ``tar_at_far``, which is not misled by corners.
+    """
+    false, true, _ = roc(distances, same)
+    same = same.astype(bool)
+    steps = np.diff(np.rint(false[1:] * (~same).sum())), np.diff(np.rint(true[1:] * same.sum()))
+    corner = np.full(len(false), True)
+    if len(false) > 3:
+        corner[2:-1] = (np.diff(steps[0]) != 0) | (np.diff(steps[1]) != 0)
+    false, true = false[corner][::-1], true[corner][::-1]
+    nearest = [np.abs(false - rate).argmin() for rate in np.atleast_1d(far)]
+    return true[nearest].reshape(np.shape(far))
+
+
 def equal_error_rate(distances: np.ndarray, same: np.ndarray) -> float:
     """Return the rate at which false accepts equal false rejects.
 

@@ -21,6 +21,7 @@ from vec2face.files import InputError
 
 _LARGEST = 64 * 2**20  # bytes of one image; more is a trap or no face
 _BLOCK = 512  # of a tar
+_WINDOWS = 0  # among the systems that pack a .zip
 
 
 class ZipSource(NamedFaces):
@@ -41,7 +42,10 @@ class ZipSource(NamedFaces):
             raise InputError(f"{self.path}: not a whole .zip ({error}); copy it again") from error
         members = []
         for info in self._zip.infolist():
-            name = _checked(info.filename, self.path)
+            name = info.filename
+            if "/" not in name and info.create_system == _WINDOWS:
+                name = name.replace("\\", "/")  # as old .NET packs folders
+            name = _checked(name, self.path)
             if stat.S_ISLNK(info.external_attr >> 16):
                 raise InputError(f"{self.path}, {name}: is a link; {_REMEDY}")
             if info.flag_bits & 1:

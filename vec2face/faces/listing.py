@@ -11,7 +11,7 @@ import numpy as np
 
 from vec2face.files import InputError
 
-_IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
+_IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff")
 _DEEPEST = 8  # folders in folders; more is a link that leads in a circle
 
 
@@ -97,12 +97,14 @@ class FolderSource(NamedFaces):
 class ListSource(NamedFaces):
     """A CSV list of images, with paths relative to its own folder.
 
-    Columns ``path`` and ``label`` by a header (others are ignored), or path and label without one,
-    or the path alone: then an image's folder is its identity. A comma or a tab stands between.
+    Columns ``path`` and ``label`` by a header in any capitals (others are ignored), or path and
+    label without one, or the path alone: then an image's folder is its identity. A comma or a tab
+    stands between.
     Labels are whole numbers, taken as they are, or names, numbered in their sorted order.
 
     Raises:
-        InputError: if a line has no path or no label, or a path leads out of the list's folder.
+        InputError: if the first line is neither a header nor an image's, a line has no path or no
+            label, or a path leads out of the list's folder.
     """
 
     def __init__(self, path: Path | str):
@@ -139,9 +141,16 @@ class ListSource(NamedFaces):
                     if not row:
                         continue
                     if not columns:
-                        columns = _columns(row)
-                        if "path" in row:
+                        named = [name.strip().lower() for name in row]
+                        columns = _columns(named)
+                        if "path" in named:
                             continue
+                        image = self._folder / self._below(row[0].strip(), rows.line_num)
+                        if image.suffix.lower() not in _IMAGES and not image.is_file():
+                            raise InputError(
+                                f"{self.path}, line {rows.line_num}: {row[0]!r} is no image's path;"
+                                " expected a header path,label or a path and a label"
+                            )
                     if len(row) <= max(columns):
                         raise InputError(
                             f"{self.path}, line {rows.line_num}: {len(row)} columns, expected "

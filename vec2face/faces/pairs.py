@@ -46,7 +46,7 @@ def is_pair_list(path: Path) -> bool:
         return path.stem.lower().startswith("pair") and not path.stem.startswith("Pair_list_")
     if path.suffix == ".csv" and path.is_file():
         with path.open(encoding="utf-8-sig", errors="replace") as file:
-            return set(_fields(file.readline(1 << 16).strip())) >= _CSV
+            return set(_header(file.readline(1 << 16).strip())) >= _CSV
     return False
 
 
@@ -136,7 +136,7 @@ _FLAGS = {"1": True, "true": True, "0": False, "false": False}
 
 
 def _csv(path: Path, lines: list[_Line]) -> Iterator[_Row]:
-    header = _fields(lines[0][1]) if lines else []
+    header = _header(lines[0][1]) if lines else []
     if not set(header) >= _CSV:
         message = (
             f"{path}, line 1: '{','.join(header)}'; expected path1,path2,issame and maybe fold"
@@ -157,6 +157,10 @@ def _csv(path: Path, lines: list[_Line]) -> Iterator[_Row]:
 
 def _fields(text: str) -> list[str]:
     return [field.strip() for field in next(csv.reader([text]), [])]
+
+
+def _header(text: str) -> list[str]:
+    return [name.lower() for name in _fields(text)]
 
 
 def _with_files(path: Path, rows: list[_Row]) -> list[Pair]:

@@ -1,9 +1,10 @@
 """Verification pairs as a pickle: insightface's ``.bin``, and ``.xz``, the same under lzma.
 
 The pickle holds ``(images, same)``: 2P encoded images, pair p being images 2p and 2p + 1, and P
-flags. The published files were written by Python 2 and 3, with bytes, uint8 arrays, bools and
-numpy's bools. A pickle is a program; here only the handful of constructors that such files need are
-known, and each is a stand-in of our own, so that no foreign code runs, not even numpy's.
+flags. The published files were written by Python 2 and 3, with bytes, uint8 arrays, arrays of
+either, bools, numpy's bools and 0 or 1. A pickle is a program; here only the handful of
+constructors that such files need are known, and each is a stand-in of our own, so that no foreign
+code runs, not even numpy's.
 """
 
 import io
@@ -69,9 +70,9 @@ class _DType(_StandIn):
 
     def __init__(self, name: Any):
         name = name.decode("ascii") if isinstance(name, bytes) else name
-        if not isinstance(name, str) or name.lstrip("|<") not in {"u1", "b1", "i4", "i8"}:
+        if not isinstance(name, str) or name.lstrip("|<") not in _KINDS:
             raise pickle.UnpicklingError(f"an array of {name!r} is neither images nor flags")
-        self.dtype = np.dtype(name)
+        self.dtype = np.dtype("O" if name.lstrip("|<") in _OBJECTS else name)
 
     def __setstate__(self, state: Any) -> None:  # type: ignore[override]
         if not isinstance(state, tuple) or len(state) < 2 or state[1] not in _NATIVE:
@@ -79,6 +80,8 @@ class _DType(_StandIn):
 
 
 _NATIVE = ("|", "<", b"|", b"<")
+_OBJECTS = {"O", "O4", "O8"}
+_KINDS = {"u1", "b1", "i4", "i8", "f4", "f8"} | _OBJECTS
 
 
 class _Array(_StandIn):
@@ -94,7 +97,11 @@ class _Array(_StandIn):
     def fill(self, raw: Any, dtype: Any, shape: Any, order: Any) -> Self:
         if isinstance(shape, int):
             shape = (shape,)
-        if not isinstance(dtype, _DType) or not isinstance(raw, bytes | bytearray):
+        if isinstance(dtype, _DType) and dtype.dtype == object and isinstance(raw, list):
+            self.values = np.fromiter(raw, object, len(raw)).reshape(shape, order=order)
+            return self
+        plain = isinstance(dtype, _DType) and dtype.dtype != object
+        if not plain or not isinstance(raw, bytes | bytearray):
             raise pickle.UnpicklingError("an array of something other than numbers")
         self.values = np.frombuffer(raw, dtype.dtype).reshape(shape, order=order)
         return self
@@ -122,6 +129,9 @@ class _Call(_StandIn):
             return text if isinstance(text, bytes) else text.encode("latin1")
         if self._name == "bytes" and not given:
             return b""
+        if self._name == "bytearray" and all(isinstance(g, bytes | str) for g in given):
+            text = given[0] if given else b""
+            return text if isinstance(text, bytes) else text.encode("latin1")
         raise pickle.UnpicklingError(f"{self._name} is not used in this way")
 
 
@@ -131,6 +141,8 @@ _ALLOWED = {
     ("_codecs", "encode"),
     ("builtins", "bytes"),
     ("__builtin__", "bytes"),
+    ("builtins", "bytearray"),
+    ("__builtin__", "bytearray"),
     *(
         (f"numpy.{core}.multiarray", f)
         for core in ("core", "_core")
@@ -172,6 +184,6 @@ def _image(value: Any) -> bytes:
 def _flag(value: Any) -> bool:
     if isinstance(value, _Array):
         value = value.values.item()
-    if isinstance(value, bool | np.bool_ | int | np.integer) and int(value) in (0, 1):
+    if isinstance(value, bool | np.bool_ | int | np.integer | float) and value in (0, 1):
         return bool(value)
     raise InputError(f"a pair's flag is true or false, not {type(value).__name__}")

@@ -171,7 +171,7 @@ class RecordFile:
         labels, _ = unpack(payload, f"{self.path}, key 0")
         if _HEAD.unpack_from(payload)[0] == 0:
             return keys, offsets
-        if not 1 <= labels[0] <= _LARGEST_LABEL or labels[0] != int(labels[0]):
+        if not 1 <= labels[0] < 2**32 or labels[0] != int(labels[0]):
             raise InputError(f"{self.path}: the header record counts {labels[0] - 1} images")
         order = np.argsort(keys, kind="stable")
         keys, offsets = keys[order], offsets[order]

@@ -34,7 +34,7 @@ ADAFACE = Convention("bgr")
 _MAGFACE_EPSILON = 2e-5  # of its batch norms
 
 _FIRST = re.compile(
-    r"((?:module\.|model\.|features\.)*)(conv1|input_layer\.0|patch_embed\.proj)\.weight"
+    r"((?:module\.|model\.|features\.|backbone\.|net\.|_orig_mod\.)*)(conv1|input_layer\.0|patch_embed\.proj)\.weight"
 )
 _HEAD = re.compile(
     r"(?:module\.)?(?:fc\.weight|parallel_fc\.weight|head\.(?:kernel|t|batch_mean|batch_std))"

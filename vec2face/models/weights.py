@@ -2,7 +2,7 @@
 
 A checkpoint is a pickle, and a pickle can call any function. PyTorch's ``weights_only`` builds
 tensors and plain containers and refuses the rest; what training programs commonly leave beside the
-weights (their command line, a callback's name) is replaced by an object that does nothing.
+weights (their command line, a callback's name, a score) is replaced by an object that does nothing.
 """
 
 import pickle
@@ -29,9 +29,20 @@ class _Inert:
     def __init__(self, *_: Any, **__: Any) -> None:
         pass
 
+    def __setstate__(self, state: Any) -> None:
+        if isinstance(state, dict):
+            self.__dict__.update(state)
 
-# Found beside the weights: of argparse, and of Lightning, which AdaFace is trained with.
-_REPLACED = ("argparse.Namespace", "pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint")
+
+# Found beside the weights: of argparse, of Lightning, which AdaFace is trained with, and a numpy
+# number, such as the best accuracy.
+_REPLACED = (
+    "argparse.Namespace",
+    "pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint",
+    "numpy.core.multiarray.scalar",
+    "numpy._core.multiarray.scalar",
+    "numpy.dtype",
+)
 
 
 def read_checkpoint(path: Path | str) -> Any:
