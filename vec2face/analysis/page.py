@@ -62,7 +62,7 @@ def cards(metrics: Mapping[str, float], world: str) -> list[Card]:
         over = title(next(b for b in STANDARD if b in metrics))
     elif averaged == len(STANDARD):
         over = "mean of the 5 standard benchmarks"
-    scatter = ["one seed; few pairs and images scatter it widely: docs/laptop-scale.md"]
+    scatter = ["one run, one seed: docs/laptop-scale.md says how widely it scatters"]
     known = [  # key, its form, label, notes, strong
         ("avg", "{:.1f}%", "recognizer trained on generated faces", [over], True),
         ("real_avg", "{:.1f}%", "trained on as many originals", [over], False),
