@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable
 
 from vec2face.files import InputError
+from vec2face.params import Params
 
 
 def run(
@@ -15,11 +16,15 @@ def run(
 ) -> None:
     """Run a stage's ``main``; bad input ends it with one clear line instead of a traceback.
 
+    The parameters are checked first, also for a stage that reads none: in a fresh clone the first
+    to run has to find a bad value, not the one that uses it.
+
     With ``shared``, several processes may share the work (``vec2face.distributed``);
     ``units`` says into how many equal parts it falls.
     """
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
     try:
+        Params.load()
         if shared:
             from vec2face.distributed import launch  # noqa: PLC0415 - torch, where it is needed
 

@@ -64,7 +64,7 @@ def main() -> None:
     html = page(
         world=p.world,
         metrics=metrics,
-        sections=sections(tables),
+        sections=sections(tables, p),
         settings={
             "seed": p.seed,
             "image size": p.image_size,
@@ -123,24 +123,31 @@ def faces(p: Params) -> dict[str, Figure]:
         drawn,
         size=size,
     )
+    identities = np.load(DATA / "identities.npy")
     rising = sheets.rising_sigma(
         generator,
-        np.load(DATA / "identities.npy"),
+        identities,
         drawn,
         sigma=SIGMA,
         feature_scale=PCA.load(MODELS / "pca.npz").feature_scale,
         seed=p.seed,
     )
+    subset, made = open_source(DATA / "subset"), open_source(DATA / "generated")
     return {
-        "training_faces": figures.contact_sheet(sheets.people(open_source(DATA / "subset"), size)),
+        "training_faces": figures.contact_sheet(
+            sheets.people(subset, size), row_labels=numbered(subset.labels)
+        ),
         "reconstructions": figures.contact_sheet(
             held_out, row_labels=["original", "generated"] * (len(held_out) // 2)
         ),
         "rising_sigma": figures.contact_sheet(
-            rising, column_labels=[rf"$\sigma$ = {s:g}" for s in SIGMA]
+            rising,
+            row_labels=numbered(np.arange(len(identities))),
+            column_labels=[rf"$\sigma$ = {s:g}" for s in SIGMA],
         ),
         "generated_faces": figures.contact_sheet(
-            sheets.people(open_source(DATA / "generated"), size, images=IMAGES),
+            sheets.people(made, size, images=IMAGES),
+            row_labels=numbered(made.labels),
             column_labels=[
                 rf"$\sigma$ = {s:g}" for s in levels[sheets.evenly(len(levels), IMAGES)]
             ],
@@ -148,8 +155,31 @@ def faces(p: Params) -> dict[str, Figure]:
     }
 
 
-def sections(tables: list) -> list[Section]:
+def numbered(labels: np.ndarray) -> list[str]:
+    """Name the people of a sheet, by their labels in the set."""
+    return [f"person {label}" for label in sheets.shown(labels)]
+
+
+def flaws(p: Params) -> str:
+    """Say what is wrong with generated faces below the paper's scale, and why."""
+    if p.world == "paper":
+        return ""
+    lost = "glasses, marks and expressions" if p.world == "rendered" else "glasses, hats and marks"
+    text = (
+        " At this scale the faces are blurred: a small network, trained for a short time, paints "
+        f"the average of what the vector leaves open, and {lost} are lost."
+    )
+    if p.training.losses.identity:
+        text += (
+            " Coloured spots, most often about nose and mouth, come from the identity loss, which "
+            "rewards all that the recognizer takes for the person, also what no face has."
+        )
+    return text
+
+
+def sections(tables: list, p: Params) -> list[Section]:
     """Put tables and figures in reading order, with words."""
+    again = " Blur and spots are those of the reconstructions." if flaws(p) else ""
 
     def pictures(**captions: str) -> list[Picture]:
         paths = {name: REPORTS / "figures" / f"{name}.png" for name in captions}
@@ -179,12 +209,16 @@ def sections(tables: list) -> list[Section]:
             "Faces",
             "People are taken at even steps through each set, not picked by looks.",
             pictures(
+                training_faces="The faces the generator was trained on"
+                f"{', rendered from 3D heads' if p.world == 'rendered' else ''}: one person a row, "
+                "under the number they have in data/subset.",
                 reconstructions="People the generator was never trained on: above, the original; "
-                "below, the face generated from its feature vector.",
+                f"below, the face generated from its feature vector.{flaws(p)}",
                 rising_sigma="One sampled identity a row, perturbed more from left to right, after "
-                "the paper's Figure 1. The first column is the identity vector itself.",
-                generated_faces="The generated set: one identity a row, in its mixture of sigmas.",
-                training_faces="The faces the generator was trained on: one identity a row.",
+                "the paper's Figure 1. The first column is the identity vector itself, whose "
+                f"images in data/generated have this number.{again}",
+                generated_faces="The generated set: the same identities, one a row, in its mixture "
+                f"of sigmas.{again}",
             ),
         ),
         Section(

@@ -2,10 +2,18 @@ import pytest
 import torch
 from torch import nn
 
-from vec2face.cost import StageCost, generator_cost, network_cost, pipeline_cost, table
+from vec2face.cost import (
+    StageCost,
+    file_cost,
+    generator_cost,
+    network_cost,
+    pipeline_cost,
+    table,
+)
 from vec2face.models.backbones import build_backbone
 from vec2face.models.generator import GeneratorConfig, Vec2Face
 from vec2face.models.masks import masks
+from vec2face.models.onnx import export
 from vec2face.params import Params
 
 
@@ -51,3 +59,29 @@ def test_the_papers_run_is_dominated_by_the_generator_and_grows_with_identities(
 def test_the_table_sums_work_and_disk_and_takes_the_largest_memory():
     text = table([StageCost("a", 3.6e15, 1e9, 2e9), StageCost("b", 3.6e15, 1e9, 5e9)], tflops=1)
     assert text.splitlines()[-2].split() == ["all", "2.0", "2.0", "5.0", "0.0"]
+
+
+def test_the_table_of_a_short_run_is_in_minutes_and_hides_no_small_amount():
+    text = table([StageCost("a", 6e13, 1e6), StageCost("b", 6e11)], tflops=1)
+    assert "device minutes" in text
+    rows = [line.split() for line in text.splitlines()]
+    assert ["a", "1.0", "<0.1", "0.0", "0.0"] in rows
+    assert ["b", "<0.1", "0.0", "0.0", "0.0"] in rows
+
+
+def test_a_recognizer_costs_what_its_file_says(tmp_path):
+    net = build_backbone("iresnet18", image_size=56, embedding=16, widths=(4, 4, 8, 8)).eval()
+    for parameter in net.parameters():  # the exporter would share what is equal
+        torch.nn.init.normal_(parameter, std=0.1)
+    export(net, tmp_path / "a.onnx", 56)
+    with torch.utils.flop_counter.FlopCounterMode(display=False) as counter, torch.no_grad():
+        net(torch.zeros(1, 3, 56, 56))
+    cost = file_cost(tmp_path / "a.onnx")
+    assert cost.forward == counter.get_total_flops()
+    p = Params.load()
+    sizes = {"pca_images": 100, "benchmark_images": 10}
+    small = {c.stage: c for c in pipeline_cost(p, **sizes, recognizer=cost)}
+    large = {c.stage: c for c in pipeline_cost(p, **sizes)}
+    assert small["pca"].flop == 100 * cost.forward
+    for stage in ("features", "generator", "measure", "evaluate"):
+        assert small[stage].flop < large[stage].flop

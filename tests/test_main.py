@@ -120,7 +120,9 @@ def test_check_prints_inputs_costs_and_shortages(monkeypatch, capsys):
     ready = preflight.Finding("paths.faces", "a.rec", "ready", "3 images of 2 people")
     missing = preflight.Finding("paths.benchmarks", "b", "missing", "data/README.md says where")
     monkeypatch.setattr(preflight, "inspect", lambda p: [ready, missing])
-    monkeypatch.setattr(preflight, "expect", lambda p: [StageCost("subset", 7.2e16, 2e9)])
+    monkeypatch.setattr(
+        preflight, "expect", lambda p: ([StageCost("subset", 7.2e16, 2e9)], ["supposed"])
+    )
     monkeypatch.setattr(preflight, "shortages", lambda costs: ["disk: about 2.0 GB needed"])
     paper = "params/paper.yaml"
     assert main(["check", "--tflops", "10", "--params", paper]) == 1
@@ -138,7 +140,7 @@ def test_check_prints_inputs_costs_and_shortages(monkeypatch, capsys):
     ]
     assert lines[1].startswith("missing")
     assert any(line.split()[:3] == ["subset", "2.0", "2.0"] for line in lines)
-    assert lines[-1] == "short of disk: about 2.0 GB needed"
+    assert lines[-2:] == ["supposed", "short of disk: about 2.0 GB needed"]
     monkeypatch.setattr(preflight, "inspect", lambda p: [ready])
     assert main(["check", "--params", paper]) == 0
     assert main(["check", "--params", "nowhere.yaml"]) == 2

@@ -1,13 +1,18 @@
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from vec2face import preflight
-from vec2face.cost import StageCost
+from vec2face.cost import StageCost, backbone_cost, file_cost
+from vec2face.faces.benchmarks import save_benchmark
+from vec2face.faces.images import encode
 from vec2face.faces.record import RecordWriter
 from vec2face.params import Params
+
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture
@@ -76,8 +81,42 @@ def test_generators_and_sets_of_others_are_inputs_too(project):
 
 
 def test_the_default_rendered_world_is_expected_before_it_exists(project):
-    costs = {c.stage: c for c in preflight.expect(Params.load())}
+    found, assumed = preflight.expect(Params.load())
+    costs = {c.stage: c for c in found}
     assert 0 < costs["pca"].flop < costs["generator"].flop
+    assert any("pca_faces" in line and "2400 images" in line for line in assumed)
+
+
+@pytest.mark.parametrize("world", ["photos", "paper"])
+def test_what_is_not_there_is_counted_at_the_scale_of_the_run_and_told(project, world):
+    p = Params.load(ROOT / f"params/{world}.yaml")
+    assert {f.content for f in preflight.inspect(p) if f.state == "missing"} == {
+        "photos": {"docs/photographs.md says what it may be"},
+        "paper": {"data/README.md says where to get it"},
+    }[world]
+    found, assumed = preflight.expect(p)
+    trained = p.subset.identities * p.subset.images_per_identity
+    images = {"photos": trained, "paper": 5_822_653}[world]
+    (pca,) = (c.flop for c in found if c.stage == "pca")
+    assert pca == images * backbone_cost("iresnet100").forward
+    told = [line.split()[0] for line in assumed]
+    keys = ("pca_faces", "benchmarks", "recognizer", "second_recognizer")
+    assert told == [f"paths.{key}" for key in keys]
+
+
+def test_inputs_that_are_there_are_counted(project):
+    shutil.copytree(ROOT / "models/world", "models/world")
+    images = [encode(np.zeros((56, 56, 3), np.uint8))] * 80
+    for name in ("one", "two"):
+        save_benchmark(f"data/world/benchmarks/{name}.bin", images, [True, False] * 20)
+    p = Params.load()
+    found, assumed = preflight.expect(p)
+    assert not any("benchmarks" in line or "recognizer" in line for line in assumed)
+    recognizers = [f"models/world/{name}.onnx" for name in ("identity", "second")]
+    judges = sum(file_cost(path).forward for path in recognizers)
+    (evaluate,) = (c.flop for c in found if c.stage == "evaluate")
+    fr = backbone_cost(p.fr.backbone, p.image_size, p.fr.embedding, tuple(p.fr.widths)).forward
+    assert evaluate == pytest.approx(2 * 160 * (3 * fr + judges))
 
 
 def test_a_shortage_names_what_is_short(monkeypatch):

@@ -72,7 +72,9 @@ def _parser() -> argparse.ArgumentParser:
     command.set_defaults(run=_import_generator)
 
     command = commands.add_parser("export-generator", help="for the authors' code")
-    command.add_argument("source", help="*.safetensors, of generator.released: true")
+    command.add_argument(
+        "source", help="*.safetensors, of generator.released: true or equal generator.channels"
+    )
     command.add_argument("destination", help="*.pth")
     command.set_defaults(run=_export_generator)
 
@@ -97,7 +99,10 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("check", help="what a run of params.yaml lacks and will cost")
     command.add_argument("--params", default="params.yaml")
     command.add_argument(
-        "--tflops", type=float, default=40, help="10^12 operations a second that a device sustains"
+        "--tflops",
+        type=float,
+        help="10^12 operations a second that a device sustains; by default a guess: a GPU's, or "
+        "those of this machine's cores if it has none and the world is not the paper's",
     )
     command.set_defaults(run=_check)
     return parser
@@ -202,7 +207,7 @@ def _evaluate(given: argparse.Namespace) -> int:
 def _check(given: argparse.Namespace) -> int:
     from vec2face.cost import table  # noqa: PLC0415 - slow, and needs torch and DVC
     from vec2face.params import Params  # noqa: PLC0415
-    from vec2face.preflight import expect, inspect, shortages  # noqa: PLC0415
+    from vec2face.preflight import expect, inspect, shortages, sustained  # noqa: PLC0415
 
     params = Params.load(given.params)
     findings = inspect(params)
@@ -212,8 +217,10 @@ def _check(given: argparse.Namespace) -> int:
             content = content.removeprefix(f"{named_already}: ")
         content = f": {content}" if content else ""
         print(f"{finding.state:21} {finding.key} = {finding.path}{content}")
-    costs = expect(params)
-    print(f"\n{table(costs, given.tflops)}")
+    costs, assumed = expect(params)
+    print(f"\n{table(costs, given.tflops or sustained(params))}")
+    for assumption in assumed:
+        print(assumption)
     for shortage in shortages(costs):
         print(f"short of {shortage}")
     return int(any(finding.bad for finding in findings))

@@ -1,12 +1,14 @@
 """What a run costs, before it runs: operations, memory and disk, counted on tensors without data.
 
 Networks are built on PyTorch's ``meta`` device, which knows shapes only, so the paper's sizes are
-counted on any machine in seconds. A multiplication and an addition count as two operations (FLOP).
+counted on any machine in seconds; a recognizer that is a file is run once. A multiplication and an
+addition count as two operations (FLOP).
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,6 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from vec2face.models.backbones import build_backbone
 from vec2face.models.discriminator import PatchDiscriminator
+from vec2face.models.features import open_network
 from vec2face.models.generator import SIDE, GeneratorConfig, Vec2Face
 from vec2face.models.masks import ROWS
 from vec2face.params import Params
@@ -50,8 +53,21 @@ def network_cost(build: Callable[[], nn.Module], *shape: int) -> Cost:
     Batch norms need two images in training; the figures are per image.
     """
     with torch.device("meta"):
-        net = build().train()
-        x = torch.empty(2, *shape, requires_grad=True)
+        return _count(build().train(), torch.empty(2, *shape, requires_grad=True))
+
+
+def file_cost(path: Path | str) -> Cost:
+    """Count the frozen recognizer of a file, on images of its own size.
+
+    Raises:
+        InputError: the file is missing, or has no PyTorch form.
+    """
+    net = open_network(path)
+    return _count(net, torch.zeros(2, 3, net.input_size, net.input_size, requires_grad=True))
+
+
+def _count(net: nn.Module, x: Tensor) -> Cost:
+    """Count a network on the two images ``x``."""
     weights = {p.data_ptr() if p.device.type != "meta" else id(p) for p in net.parameters()}
     kept: dict[int, Tensor] = {}  # by identity; holding them keeps the identities apart
 
@@ -122,18 +138,28 @@ class StageCost:
     device_bytes: float = 0.0
 
 
-def pipeline_cost(p: Params, *, pca_images: int, benchmark_images: int) -> list[StageCost]:
-    """Estimate every stage of ``p``.
+def pipeline_cost(
+    p: Params,
+    *,
+    pca_images: int,
+    benchmark_images: int,
+    recognizer: Cost | None = None,
+    second: Cost | None = None,
+) -> list[StageCost]:
+    """Estimate every stage of ``p``; those that render are left out.
 
-    The recognizer of ``paths.recognizer`` is taken for an IResNet-100 at 112 pixels, as in the
-    paper, LPIPS for VGG16, and training sets of others for as large as ours.
+    LPIPS is taken for VGG16, and training sets of others for as large as ours.
 
     Args:
         p: the parameters.
         pca_images: number of images of ``paths.pca_faces``.
         benchmark_images: number of images of all benchmarks together.
+        recognizer: that of ``paths.recognizer``; an IResNet-100 at 112 pixels, as in the paper, if
+            it is not given.
+        second: that of ``paths.second_recognizer``; ``recognizer`` if it is not given.
     """
-    teacher = backbone_cost("iresnet100")
+    teacher = recognizer or backbone_cost("iresnet100")
+    judges = teacher.forward + (second or teacher).forward
     fr = backbone_cost(p.fr.backbone, p.image_size, p.fr.embedding, tuple(p.fr.widths) or None)
     t, w, d = p.training, p.training.losses, p.training.discriminator
     train = generator_cost(p, t.masks.minimum)
@@ -180,14 +206,19 @@ def pipeline_cost(p: Params, *, pca_images: int, benchmark_images: int) -> list[
             )
             for which in p.training_sets
         ),
-        StageCost("measure", 2 * min(made, 20_000) * teacher.forward),
-        StageCost("evaluate", 2 * benchmark_images * (3 * fr.forward + 2 * teacher.forward)),
+        StageCost("measure", min(made, 20_000) * judges),
+        StageCost(
+            "evaluate", 2 * benchmark_images * ((1 + len(p.training_sets)) * fr.forward + judges)
+        ),
     ]
 
 
 def table(costs: list[StageCost], tflops: float) -> str:
     """Return the stages as text; ``tflops``: 10^12 operations a second that a device sustains."""
-    lines = [f"{'stage':22}{'device hours':>13}{'disk GB':>10}{'memory GB':>11}{'device GB':>11}"]
+    seconds = sum(c.flop for c in costs) / (tflops * 1e12)
+    unit, length = ("hours", 3600) if seconds >= 3600 else ("minutes", 60)
+    times = f"device {unit}"
+    lines = [f"{'stage':22}{times:>15}{'disk GB':>10}{'memory GB':>11}{'device GB':>11}"]
     rows: list[tuple[str, Any]] = [(c.stage, c) for c in costs]
     rows.append(
         (
@@ -202,12 +233,12 @@ def table(costs: list[StageCost], tflops: float) -> str:
         )
     )
     for name, cost in rows:
-        hours = cost.flop / (tflops * 1e12) / 3600
         sizes = (cost.disk_bytes, cost.memory_bytes, cost.device_bytes)
-        cells = [f"{size / 1e9:.1f}" for size in sizes]
-        lines.append(f"{name:22}{hours:13.1f}{cells[0]:>10}{cells[1]:>11}{cells[2]:>11}")
+        amounts = (cost.flop / (tflops * 1e12) / length, *(size / 1e9 for size in sizes))
+        cells = ["<0.1" if 0 < a < 0.05 else f"{a:.1f}" for a in amounts]
+        lines.append(f"{name:22}{cells[0]:>15}{cells[1]:>10}{cells[2]:>11}{cells[3]:>11}")
     lines.append(
-        f"hours at {tflops:g} TFLOP/s, which --tflops sets; device GB are those of a whole batch, "
+        f"{unit} at {tflops:g} TFLOP/s, which --tflops sets; device GB are those of a whole batch, "
         "which several devices share"
     )
     return "\n".join(lines)

@@ -9,14 +9,14 @@ import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 import torch
 from dvc.exceptions import NotDvcRepoError
 from dvc.repo import Repo
 
-from vec2face.cost import StageCost, pipeline_cost
+from vec2face.cost import Cost, StageCost, file_cost, pipeline_cost
 from vec2face.faces.benchmarks import find_benchmarks, load_benchmark
 from vec2face.faces.source import open_source
 from vec2face.files import InputError
@@ -25,8 +25,11 @@ from vec2face.models.released_generator import open_generator
 from vec2face.params import Params
 from vec2face.training.losses import load_lpips
 
+T = TypeVar("T")
 State = Literal["ready", "made by the pipeline", "missing", "unreadable", "too small"]
 MS1MV2_IMAGES, BENCHMARK_IMAGES = 5_822_653, 12_000  # taken for files that are not there yet
+GPU_TFLOPS = 40  # 10^12 operations a second in bf16, of an A100's class
+CORE_TFLOPS = 0.05  # of a core in the run of docs/photographs.md, in float32
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,8 @@ def inspect(p: Params) -> list[Finding]:
         state: State = "ready"
         if not Path(path).exists():
             state, content = "missing", "data/README.md says where to get it"
+            if p.world == "photos":
+                content = "docs/photographs.md says what it may be"
             if any(Path(path) == out or out in Path(path).parents for out in made):
                 state, content = "made by the pipeline", ""
         else:
@@ -66,20 +71,44 @@ def inspect(p: Params) -> list[Finding]:
     return findings
 
 
-def expect(p: Params) -> list[StageCost]:
-    """Estimate the run's cost, from the inputs that are there and the published sizes of others."""
-    try:
-        pca_images = len(open_source(p.paths.pca_faces, verify=False))
-    except InputError:
-        pca_images = MS1MV2_IMAGES
-        if p.world == "rendered":
-            store = p.rendered.stores["pca"]
-            pca_images = store.people * store.images
-    try:
-        benchmarks = len(find_benchmarks(p.paths.benchmarks)) * BENCHMARK_IMAGES
-    except InputError:
-        benchmarks = 5 * BENCHMARK_IMAGES
-    return pipeline_cost(p, pca_images=pca_images, benchmark_images=benchmarks)
+def expect(p: Params) -> tuple[list[StageCost], list[str]]:
+    """Estimate the run's cost from the inputs that are there; say what is assumed of others."""
+    assumed = ["rendering is not counted"] if p.world == "rendered" else []
+
+    def counted(key: str, count: Callable[[str], T], otherwise: T, words: str) -> T:
+        try:
+            return count(getattr(p.paths, key))
+        except InputError:
+            assumed.append(f"paths.{key} cannot be counted yet: taken for {words}")
+            return otherwise
+
+    pca, pairs = _usual_images(p)
+    nothing: Cost | None = None
+    costs = pipeline_cost(
+        p,
+        pca_images=counted("pca_faces", _image_count, pca, f"{pca} images"),
+        benchmark_images=counted("benchmarks", _benchmark_images, pairs, f"{pairs} images"),
+        recognizer=counted("recognizer", file_cost, nothing, "an IResNet-100"),
+        second=counted("second_recognizer", file_cost, nothing, "as large as paths.recognizer"),
+    )
+    return costs, assumed
+
+
+def _usual_images(p: Params) -> tuple[int, int]:
+    """Return how many images PCA and benchmarks of such a run have, if nothing tells better."""
+    if p.world == "rendered":
+        store, made = p.rendered.stores["pca"], p.rendered.benchmarks
+        return store.people * store.images, 2 * len(made.names) * made.pairs
+    if p.world == "photos":
+        return p.subset.identities * p.subset.images_per_identity, BENCHMARK_IMAGES
+    return MS1MV2_IMAGES, 5 * BENCHMARK_IMAGES
+
+
+def sustained(p: Params) -> float:
+    """Guess 10^12 operations a second: a GPU's where there is one or the paper's run is planned."""
+    if torch.cuda.is_available() or p.world == "paper":
+        return GPU_TFLOPS
+    return CORE_TFLOPS * torch.get_num_threads()
 
 
 def machine() -> dict[str, float]:
@@ -134,6 +163,10 @@ def _faces(path: str) -> str:
     return f"{len(source)} images of {len(np.unique(source.labels))} people"
 
 
+def _image_count(path: str) -> int:
+    return len(open_source(path, verify=False))
+
+
 def _shortage_of_people(p: Params) -> str:
     asked = p.subset.identities + p.subset.held_out
     there = len(np.unique(open_source(p.paths.faces, verify=False).labels))
@@ -143,6 +176,10 @@ def _shortage_of_people(p: Params) -> str:
 def _benchmarks(path: str) -> str:
     found = find_benchmarks(path)
     return ", ".join(f"{name} {len(load_benchmark(file).same)}" for name, file in found.items())
+
+
+def _benchmark_images(path: str) -> int:
+    return sum(2 * len(load_benchmark(file).same) for file in find_benchmarks(path).values())
 
 
 def _recognizer(path: str) -> str:

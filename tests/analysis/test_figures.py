@@ -63,9 +63,23 @@ def test_accuracies_draws_every_recognizer_where_it_was_measured() -> None:
     }
     (ax,) = figures.accuracies(evaluation).axes
     assert [t.get_text() for t in ax.get_yticklabels()] == ["CPLFW", "LFW"]  # upwards
-    points = {c.get_label(): c.lines[0].get_xydata().tolist() for c in ax.containers}
-    assert points[figures.LABELS["generated"]] == [[80, 1], [70, 0]]
-    assert points[figures.LABELS["real"]] == [[90, 1]]
+    points = {c.get_label(): c.lines[0].get_xydata() for c in ax.containers}
+    made, real = (points[figures.LABELS[name]] for name in ("generated", "real"))
+    assert made[:, 0].tolist() == [80, 70]
+    assert real[:, 0].tolist() == [90]
+    assert made[:, 1].round().tolist() == [1, 0]
+    assert real[:, 1].round().tolist() == [1]
+
+
+def test_no_marker_hides_another(tmp_path: Path) -> None:
+    names = ["generated", "real", "untrained", "estimator", "second", "zoo"]
+    figure = figures.accuracies({n: {b: {"accuracy": 60.0} for b in ("lfw", "me")} for n in names})
+    figures.save(figure, tmp_path / "a.png")  # settles the layout
+    (ax,) = figure.axes
+    lines = [c.lines[0] for c in ax.containers]
+    points = np.concatenate([ax.transData.transform(line.get_xydata()) for line in lines])
+    apart = np.diff(np.sort(points[:, 1])).min()  # pixels
+    assert apart > lines[0].get_markersize() * figures.DPI / 72
 
 
 def test_further_training_sets_follow_in_colours_of_their_own() -> None:

@@ -64,9 +64,31 @@ def test_page_is_well_formed_and_self_contained(tmp_path: Path, world: str) -> N
 
 
 def test_cards_show_only_what_was_measured() -> None:
-    assert cards({}) == []
-    shown = cards({"avg": 71.26, "avg_benchmarks": 1, "lfw": 71.26, "recovery": 0.625})
-    assert [(c.value, c.note) for c in shown] == [
+    assert cards({}, "paper") == []
+    shown = cards({"avg": 71.26, "avg_benchmarks": 1, "lfw": 71.26, "recovery": 0.625}, "paper")
+    assert [(c.value, *c.notes) for c in shown] == [
         ("71.3 %", "LFW"),
         ("62 %", "gain over chance, generated / originals"),
     ]
+
+
+def test_recovery_is_called_rough_away_from_the_papers_scale() -> None:
+    for world, rough in (("rendered", True), ("photos", True), ("paper", False)):
+        (card,) = cards({"recovery": 0.6}, world)
+        assert any("laptop-scale.md" in note for note in card.notes) == rough
+
+
+def test_separation_stands_beside_that_of_the_originals() -> None:
+    measured = {
+        "separated_share": 0.02,
+        "held_out_separated_share": 0.61,
+        "second_separated_share": 0.04,
+        "second_held_out_separated_share": 0.13,
+        "second_inter_noise": 0.21,
+    }
+    own, second = cards(measured, "rendered")
+    assert own.value == "2 %"
+    assert any("61 %" in note for note in own.notes)
+    assert not any("perturbation" in note for note in own.notes), "pure_ was not measured"
+    assert second.value == "4 %"
+    assert [any(v in n for n in second.notes) for v in ("13 %", "21 %")] == [True, True]

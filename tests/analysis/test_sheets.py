@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from vec2face.analysis.sheets import choose, evenly, people, reconstructions, rising_sigma
+from vec2face.analysis.sheets import choose, evenly, people, reconstructions, rising_sigma, shown
 from vec2face.faces.images import encode
 from vec2face.faces.store import FaceStore
 from vec2face.faces.store_writer import FaceStoreWriter
@@ -38,6 +38,7 @@ def test_even_steps_reach_both_ends() -> None:
     assert evenly(2, 5).tolist() == [0, 1]
     labels = np.repeat([5, 7, 9], [4, 1, 3])
     assert [c.tolist() for c in choose(labels, 2, 2)] == [[0, 3], [5, 7]]
+    assert shown(labels, 2).tolist() == [5, 9]
 
 
 def test_one_person_a_row(store: FaceStore) -> None:

@@ -66,6 +66,15 @@ def test_a_further_training_set_has_its_own_prefix_and_row() -> None:
     assert [row[0] for row in rows] == ["Vec2Face (generated)", "dcface"]
 
 
+def test_a_stand_in_is_no_gan_and_its_originals_are_not_real() -> None:
+    for world, kinds in (
+        ("rendered", ["generated", "rendered", ""]),
+        ("photos", ["generated", "real", ""]),
+        ("paper", ["gan", "real", ""]),
+    ):
+        assert [row[1] for row in table(1, FULL, world, 10, 10).ours] == kinds
+
+
 def test_other_numbers_join_and_text_does_not() -> None:
     others = {"separated_share": 0.5, "pair": [1, 2], "seed": 3, "ok": True, "bad": float("nan")}
     assert flat_metrics({}, others, {"images": 7}) == {"separated_share": 0.5, "images": 7}

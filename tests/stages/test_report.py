@@ -11,9 +11,11 @@ import pytest
 import torch
 import yaml
 
+from stages.report import flaws
 from vec2face.faces.images import encode
 from vec2face.faces.store_writer import FaceStoreWriter
 from vec2face.models.generator import GeneratorConfig, Vec2Face
+from vec2face.params import Params
 from vec2face.sampling.pca import PCA
 
 STAGE = Path(__file__).parents[2] / "stages" / "report.py"
@@ -126,9 +128,22 @@ def test_outputs_are_complete_and_the_same_twice(run: Path) -> None:
     html = first["index.html"].decode()
     assert html.count("data:image/png;base64,") == len(names)
     assert not re.search(r"(src|href)=\"(?!data:|#)", html), "the page asks for something outside"
+    assert "rendered from 3D heads" in html
+    assert html.index("the generator was trained on") < html.index("was never trained on")
 
     report()
     assert contents(run / "reports") == first
+
+
+def test_flaws_are_told_of_small_runs_and_only_those_they_have() -> None:
+    p = Params.load(ROOT / "params.yaml")
+    for world in ("rendered", "photos"):
+        assert "blurred" in flaws(p.model_copy(update={"world": world}))
+    assert flaws(p.model_copy(update={"world": "paper"})) == ""
+    losses = p.training.losses.model_copy(update={"identity": 0.0})
+    training = p.training.model_copy(update={"losses": losses})
+    assert "spots" in flaws(p)
+    assert "spots" not in flaws(p.model_copy(update={"training": training}))
 
 
 def test_feature_rows_that_do_not_match_the_images_are_refused(run: Path) -> None:

@@ -84,27 +84,36 @@ def looks(recognizers: Iterable[str]) -> dict[str, tuple[str, str]]:
 
 @_style()
 def accuracies(evaluation: Mapping[str, Mapping[str, Mapping[str, float]]]) -> Figure:
-    """Accuracy of every recognizer on every benchmark, with +- one std over the folds."""
+    """Accuracy of every recognizer on every benchmark, with +- one std over the folds.
+
+    A benchmark is a row, in which each recognizer has a height of its own: none hides another.
+    """
     names = ordered([*{b: None for results in evaluation.values() for b in results}])
-    figure, axes = _panels(1, 1, width=8.4, height=1.1 + 0.42 * len(names))
+    row = 0.16 + 0.085 * len(evaluation)  # inches
+    figure, axes = _panels(1, 1, width=8.4, height=1.1 + row * len(names))
     ax = axes[0]
-    for recognizer, (colour, label) in looks(evaluation).items():
+    step = 0.8 / max(len(evaluation), 1)  # of a row
+    for place, (recognizer, (colour, label)) in enumerate(looks(evaluation).items()):
         results = evaluation[recognizer]
         present = [b for b in names if b in results]
-        rows = [len(names) - 1 - names.index(b) for b in present]
+        lift = step * ((len(evaluation) - 1) / 2 - place)
+        rows = [len(names) - 1 - names.index(b) + lift for b in present]
         ax.errorbar(
             [results[b]["accuracy"] for b in present],
             rows,
             xerr=[results[b].get("std", 0.0) for b in present],
             fmt="o",
-            ms=6,
+            ms=5,
             lw=1,
             color=colour,
             label=label,
         )
     ax.axvline(50, color=FAINT, lw=0.8, ls=":")
     ax.set_yticks(range(len(names)), [title(b) for b in reversed(names)])
-    ax.set_ylim(-0.6, len(names) - 0.4)
+    ax.set_ylim(-0.5, len(names) - 0.5)
+    for border in range(1, len(names)):
+        ax.axhline(border - 0.5, color=GRID, lw=0.8)
+    ax.tick_params(axis="y", length=0)
     ax.set_xlim(left=min(49.0, ax.get_xlim()[0]), right=101)
     ax.set_xlabel("10-fold verification accuracy, % (50 = chance; bars: one std over folds)")
     ax.grid(visible=False, axis="y")

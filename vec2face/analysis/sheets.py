@@ -32,13 +32,18 @@ def choose(labels: np.ndarray, people: int, images: int) -> list[np.ndarray]:
     Returns:
         Row indices, one array per person.
     """
-    identities = np.unique(labels)
-    rows = (np.flatnonzero(labels == i) for i in identities[evenly(len(identities), people)])
+    rows = (np.flatnonzero(labels == i) for i in shown(labels, people))
     return [own[evenly(len(own), images)] for own in rows]
 
 
+def shown(labels: np.ndarray, people: int = 6) -> np.ndarray:
+    """Return the identities that ``people`` shows of a set with these labels, in its order."""
+    identities = np.unique(labels)
+    return identities[evenly(len(identities), people)]
+
+
 def people(source: Source, size: int, *, people: int = 6, images: int = 9) -> Rows:
-    """One person a row."""
+    """One person a row, those of ``shown``."""
     return [
         list(load_images(source, size, indices))
         for indices in choose(source.labels, people, images)

@@ -247,10 +247,13 @@ def table(
     if number not in (1, 6):
         raise InputError(f"table {number} has another layout; 1 and 6 are laid out here")
     printed = paper_table(number)
-    originals = "rendered faces" if world == "rendered" else "photographs"
+    originals, kind = {"rendered": ("rendered faces", "rendered")}.get(
+        world, ("photographs", "real")
+    )
+    made = "gan" if world == "paper" else "generated"  # what the paper calls it, in its setting
     rows = {
-        "generated": ["Vec2Face (generated)", "gan", _count(generated_images)],
-        "real": [f"{originals} (as many)", "real", _count(real_images)],
+        "generated": ["Vec2Face (generated)", made, _count(generated_images)],
+        "real": [f"{originals} (as many)", kind, _count(real_images)],
         "untrained": ["none (untrained)", "", "0"],
         "estimator": ["recognizer of the identity loss", "", ""],
         "second": ["second recognizer", "", ""],

@@ -24,7 +24,7 @@ from vec2face.training.checkpoint import Checkpoint
 from vec2face.training.generator_batches import batches
 from vec2face.training.generator_step import GeneratorRun
 
-VERSION = 2  # part of the checkpoint's fingerprint: raise it when a step computes something else
+VERSION = 3  # part of the checkpoint's fingerprint: raise it when a step, or the curve, is another
 
 
 def train_generator(
@@ -44,7 +44,8 @@ def train_generator(
         params: ``generator``, ``training``, ``paths.recognizer``, ``seed``.
         work: folder for this run's checkpoints, one for each fingerprint.
         on_log: called on rank 0 every ``log_every`` steps with ``step`` and the mean of each loss
-            since; when a run continues, its earlier entries are reported again first.
+            over the steps since then that had it; when a run continues, its earlier entries are
+            reported again first.
         log_every: steps.
 
     Returns:
@@ -105,34 +106,36 @@ def _continue(checkpoint: Checkpoint, run: GeneratorRun, curve: "Curve", place: 
 
 
 class Curve:
-    """Means of the losses over several steps; a continued run reports the earlier ones again."""
+    """Means of the losses over several steps, each over those in which it was switched on.
+
+    A continued run reports the earlier ones again.
+    """
 
     def __init__(self, report: Callable[[dict[str, float]], None] | None) -> None:
         self._report = report or (lambda _: None)
         self._entries: list[dict[str, float]] = []
-        self._sums: dict[str, float] = {}
-        self._steps = 0
+        self._sums: dict[str, list[float]] = {}  # total and number of steps
 
     def add(self, losses: dict[str, float] | None) -> None:
         """Take in a step's losses; None for a step that was left out."""
-        if losses:
-            self._sums = {n: self._sums.get(n, 0.0) + value for n, value in losses.items()}
-            self._steps += 1
+        for name, value in (losses or {}).items():
+            total, steps = self._sums.get(name, (0.0, 0))
+            self._sums[name] = [total + value, steps + 1]
 
     def close(self, done: int) -> dict[str, float]:
         """Report and return the means since the last call, after ``done`` steps."""
-        means = {name: total / self._steps for name, total in self._sums.items()}
+        means = {name: total / steps for name, (total, steps) in self._sums.items()}
         self._entries.append({"step": done} | means)
         self._report(self._entries[-1])
-        self._sums, self._steps = {}, 0
+        self._sums = {}
         return means
 
     def state(self) -> dict[str, Any]:
         """Return what a continued run needs."""
-        return {"entries": self._entries, "sums": self._sums, "steps": self._steps}
+        return {"entries": self._entries, "sums": self._sums}
 
     def load(self, state: dict[str, Any]) -> None:
         """Take over what ``state`` returned, and report it."""
-        self._entries, self._sums, self._steps = state["entries"], state["sums"], state["steps"]
+        self._entries, self._sums = state["entries"], state["sums"]
         for entry in self._entries:
             self._report(entry)
