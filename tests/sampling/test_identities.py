@@ -136,7 +136,7 @@ def test_no_pair_is_further_off_than_the_bound_says(screen):
         kept = Kept(1, dimension, 2)
         found = float(kept._product(rows.unit[:1], rows.unit[1:]))
         worst = max(worst, abs(found - cosines.cosines(one[None], one[None, ::-1])[0]))
-    assert worst < cosines._margin(dimension)
+    assert worst < cosines._margin(dimension, screen)
     assert screen == torch.float32 or worst > 2.0**-8
 
 

@@ -11,12 +11,14 @@ from typing import Self
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 from tqdm import tqdm
 
 from vec2face.files import InputError
 
 BLOCK = 1024  # rows at a time
-TILE = 8192  # rows they meet at a time: at most 32 MiB of cosines
+TILE = 8192  # rows they meet at a time: some 32 MiB of cosines
+STEP = 256  # rows of a product are a multiple of it: oneDNN keeps a program for every shape
 
 
 def cosines(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -68,10 +70,10 @@ class Kept:
         if not -1 < tau <= 1:
             raise InputError(f"tau must be above -1 and at most 1, not {tau}")
         self.tau = tau
-        self._margin = _margin(dimension)
+        self._margin = _margin(dimension, _screen())
         self._raw = np.empty((capacity, dimension), np.float32)
         self._unit = torch.empty((capacity, dimension), dtype=_screen())
-        self._tile = torch.empty(BLOCK * TILE, dtype=_screen())
+        self._tile = torch.empty((BLOCK + STEP) * (TILE + STEP), dtype=_screen())
         self._count = 0
 
     def __len__(self) -> int:
@@ -93,7 +95,8 @@ class Kept:
         """Say of each row, (B,) bool, if it has a cosine above ``tau`` with any of these."""
         refused = np.zeros(len(rows), bool)
         for first in range(0, self._count, TILE):
-            alive = np.flatnonzero(~refused)
+            if not len(alive := np.flatnonzero(~refused)):
+                break
             mine = slice(first, min(first + TILE, self._count))
             cosine = self._product(rows[alive].unit, self._unit[mine])
             largest = cosine.amax(1).float().numpy()
@@ -117,11 +120,14 @@ class Kept:
         return pairs[above]
 
     def _product(self, a: Tensor, b: Tensor) -> Tensor:
-        out = self._tile[: len(a) * len(b)].view(len(a), len(b))
-        if out.dtype == torch.float32:  # NumPy's BLAS is the faster one on many processors
+        height, width = len(a), len(b)
+        if a.dtype == torch.float32:  # NumPy's BLAS is the faster one on many processors
+            out = self._tile[: height * width].view(height, width)
             np.matmul(a.numpy(), b.numpy().T, out=out.numpy())
             return out
-        return torch.mm(a, b.T, out=out)
+        a, b = (functional.pad(rows, (0, 0, 0, -len(rows) % STEP)) for rows in (a, b))
+        out = self._tile[: len(a) * len(b)].view(len(a), len(b))
+        return torch.mm(a, b.T, out=out)[:height, :width]
 
     def _above(self, a: np.ndarray, i: np.ndarray, b: np.ndarray, j: np.ndarray) -> np.ndarray:
         """Compare rows i of a with rows j of b in float64, in parts: all may be in doubt."""
@@ -142,18 +148,15 @@ def largest_cosine(vectors: np.ndarray) -> tuple[float, int, int]:
     """
     if len(vectors) < 2:
         raise ValueError("one vector has no pair")
-    margin = 2 * _margin(vectors.shape[1])
-    unit = np.empty(vectors.shape, np.float32)
-    for i in range(0, len(vectors), BLOCK):
-        unit[i : i + BLOCK] = _unit(vectors[i : i + BLOCK])
+    margin = 2 * _margin(vectors.shape[1], torch.float32)
     best = -np.inf
     found: list[np.ndarray] = []  # rows (cosine, i, j) that may be the largest
-    for i in tqdm(range(0, len(unit), BLOCK), desc="certificate", unit="block", disable=None):
-        rows = unit[i : i + BLOCK]
-        for j in range(i, len(unit), TILE):
-            cosine = rows @ unit[j : j + TILE].T
-            if i == j:
-                cosine[np.tril_indices(len(rows), 0, cosine.shape[1])] = -np.inf
+    for j in tqdm(range(0, len(vectors), TILE), desc="certificate", unit="tile", disable=None):
+        tile = _unit(vectors[j : j + TILE])
+        for i in range(0, j + len(tile), BLOCK):
+            cosine = _unit(vectors[i : i + BLOCK]) @ tile.T
+            if i + BLOCK > j:
+                cosine[np.tril_indices(len(cosine), i - j, len(tile))] = -np.inf
             largest = cosine.max(1)
             best = max(best, float(largest.max()))
             near = np.flatnonzero(largest >= best - margin)
@@ -189,11 +192,11 @@ def _screen() -> torch.dtype:
     return torch.bfloat16 if fast else torch.float32
 
 
-def _margin(dimension: int) -> float:
-    """Bound the error of a cosine of vectors of length 1 that went through ``_product``.
+def _margin(dimension: int, screen: torch.dtype) -> float:
+    """Bound the error of a product of two vectors of length 1, in either type.
 
     Rounding the factors to p bits errs by a relative 2^-p each, and summing D products in float32,
     in any order, by at most D * 2^-24, both of a sum of magnitudes that is at most 1. Normalising
     in float32 adds a few 2^-24, and bfloat16 (p = 8) rounds the result once more.
     """
-    return (dimension + 8) * 2.0**-24 + (3.02 * 2.0**-8 if _screen() == torch.bfloat16 else 0)
+    return (dimension + 8) * 2.0**-24 + (3.02 * 2.0**-8 if screen == torch.bfloat16 else 0)
