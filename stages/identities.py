@@ -3,9 +3,11 @@
     python -m stages.identities
 
 Reads models/pca.npz; writes data/identities.npy (identities, D) float32 and the certificate
-reports/sampling.json.
+reports/sampling.json, and says how long it took.
 """
 
+import logging
+import time
 from functools import partial
 from pathlib import Path
 
@@ -17,13 +19,24 @@ from vec2face.params import Params
 from vec2face.sampling.identities import certificate, sample_identities
 from vec2face.sampling.pca import PCA
 
+log = logging.getLogger(__name__)
+
 
 def main() -> None:
     """Sample, prove, write."""
     p = Params.load()
     pca = PCA.load(Path("models/pca.npz"))
+    started = time.perf_counter()
     sampled = sample_identities(partial(pca.sample, p.seed, "identity"), p.identities, p.tau)
+    done = time.perf_counter()
     record = certificate(sampled, p.tau, p.seed)
+    took = done - started, time.perf_counter() - done
+    log.info(
+        "sampled %d of %d candidates in %.1f s, proved it in %.1f s",
+        len(sampled.vectors),
+        sampled.drawn,
+        *took,
+    )
     spectrum = {f"pca_{key}": value for key, value in pca.spectrum().items()}
     with whole_file("data/identities.npy") as temporary, temporary.open("wb") as file:
         np.save(file, sampled.vectors)
