@@ -172,7 +172,7 @@ def beyond(p: Params, nets: Networks, machine: Machine) -> str:
         "order of an epoch, labels": f"{figure(8 * made / 1e9)} GB each, in every reading process",
         "indices of records": f"about {figure(20 * made / 1e9)} GB of `.idx` text, parsed by every "
         "reader",
-        "unit vectors in the filter": f"{figure(BEYOND * vector / 1e9)} GB",
+        "vectors in the filter": f"{figure(1.5 * BEYOND * vector / 1e9)} GB, a third in bfloat16",
         "the store": f"{figure(store / 1e12)} TB, {figure(hours['dataset'])} GPU hours",
     }
     remedies = (

@@ -17,7 +17,7 @@ from vec2face.distributed import world
 from vec2face.faces.source import open_source
 from vec2face.files import InputError, whole_file
 from vec2face.params import Params
-from vec2face.training.checkpoint import Checkpoint, work_folder
+from vec2face.training.checkpoint import work_folder
 from vec2face.training.generator import VERSION, train_generator
 
 OUTPUT = Path("models/generator.safetensors")
@@ -41,7 +41,6 @@ def main() -> None:
         generator.save(OUTPUT)
         with whole_file(CURVE) as temporary:
             pd.DataFrame(curve).to_csv(temporary, index=False, float_format="%.6g")
-        Checkpoint(work).clear()
 
 
 def _work(params: Params) -> Path:

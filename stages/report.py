@@ -166,13 +166,13 @@ def flaws(p: Params) -> str:
         return ""
     lost = "glasses, marks and expressions" if p.world == "rendered" else "glasses, hats and marks"
     text = (
-        " At this scale the faces are blurred: a small network, trained for a short time, paints "
+        " The faces are blurred: a network that is small, or trained for a short time, paints "
         f"the average of what the vector leaves open, and {lost} are lost."
     )
     if p.training.losses.identity:
         text += (
-            " Coloured spots, most often about nose and mouth, come from the identity loss, which "
-            "rewards all that the recognizer takes for the person, also what no face has."
+            " Coloured spots, most often about nose and mouth, may come from the identity loss, "
+            "which rewards all that the recognizer takes for the person, also what no face has."
         )
     return text
 

@@ -218,7 +218,7 @@ def _check(given: argparse.Namespace) -> int:
         content = f": {content}" if content else ""
         print(f"{finding.state:21} {finding.key} = {finding.path}{content}")
     costs, assumed = expect(params)
-    print(f"\n{table(costs, given.tflops or sustained(params))}")
+    print(f"\n{table(costs, sustained(params) if given.tflops is None else given.tflops)}")
     for assumption in assumed:
         print(assumption)
     for shortage in shortages(costs):

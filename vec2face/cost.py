@@ -68,12 +68,16 @@ def file_cost(path: Path | str) -> Cost:
 
 def _count(net: nn.Module, x: Tensor) -> Cost:
     """Count a network on the two images ``x``."""
-    weights = {p.data_ptr() if p.device.type != "meta" else id(p) for p in net.parameters()}
-    kept: dict[int, Tensor] = {}  # by identity; holding them keeps the identities apart
+
+    def place(tensor: Tensor) -> int:
+        return id(tensor) if tensor.device.type == "meta" else tensor.data_ptr()
+
+    weights = {place(p) for p in net.parameters()}
+    kept: dict[int, Tensor] = {}  # by place; holding them keeps the places apart
 
     def keep(tensor: Tensor) -> Tensor:
-        if id(tensor) not in weights:
-            kept[id(tensor)] = tensor
+        if place(tensor) not in weights:
+            kept[place(tensor)] = tensor
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):

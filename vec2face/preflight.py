@@ -29,7 +29,7 @@ T = TypeVar("T")
 State = Literal["ready", "made by the pipeline", "missing", "unreadable", "too small"]
 MS1MV2_IMAGES, BENCHMARK_IMAGES = 5_822_653, 12_000  # taken for files that are not there yet
 GPU_TFLOPS = 40  # 10^12 operations a second in bf16, of an A100's class
-CORE_TFLOPS = 0.05  # of a core in the run of docs/photographs.md, in float32
+CORE_TFLOPS = 0.05  # of a core in float32: about what laptops sustain in the default run
 
 
 @dataclass(frozen=True)

@@ -242,3 +242,15 @@ def test_a_header_may_count_more_images_than_floats_number_singly(tmp_path, monk
     records = RecordFile(tmp_path / "a.rec")
     assert len(records) == count
     assert records.encoded(count - 1) == b"image"
+
+
+@pytest.mark.parametrize("count", [2**24 + 4, 2**24 + 5, 2**24 + 6, 2**24 + 7])
+def test_the_last_image_is_found_where_the_header_is_rounded(count, tmp_path, monkeypatch):
+    """Identities follow the images, and records of theirs hold no bytes."""
+    head = frame(pack(b"", 0, 0, (float(count + 1), float(count + 3))))
+    image, person = frame(pack(b"image", 3, 1)), frame(pack(b"", 3, 1, (1.0, 2.0)))
+    (tmp_path / "a.rec").write_bytes(head + image + person)
+    keys = np.arange(count + 3)
+    offsets = np.select([keys == 0, keys <= count], [0, len(head)], len(head + image))
+    monkeypatch.setattr("vec2face.faces.record._read_index", lambda _: (keys, offsets))
+    assert len(RecordFile(tmp_path / "a.rec")) == count

@@ -186,4 +186,4 @@ def _flag(value: Any) -> bool:
         value = value.values.item()
     if isinstance(value, bool | np.bool_ | int | np.integer | float) and value in (0, 1):
         return bool(value)
-    raise InputError(f"a pair's flag is true or false, not {type(value).__name__}")
+    raise InputError(f"a pair's flag is true or false, not {value!r:.40}")

@@ -175,13 +175,34 @@ class RecordFile:
             raise InputError(f"{self.path}: the header record counts {labels[0] - 1} images")
         order = np.argsort(keys, kind="stable")
         keys, offsets = keys[order], offsets[order]
-        images = (keys >= 1) & (keys < int(labels[0]))
-        if np.count_nonzero(images) != int(labels[0]) - 1:
+        end = self._end(keys, offsets, int(labels[0]))
+        images = (keys >= 1) & (keys < end)
+        if np.count_nonzero(images) != end - 1:
             raise InputError(
-                f"{self.path}: the header record counts {int(labels[0]) - 1} images, the index "
+                f"{self.path}: the header record counts {end - 1} images, the index "
                 f"holds {np.count_nonzero(images)}; the two files do not belong together"
             )
         return keys[images], offsets[images]
+
+    def _end(self, keys: np.ndarray, offsets: np.ndarray, end: int) -> int:
+        """Return the key after the last image; ``end`` is a float32, whole numbers to 2^24 only.
+
+        An identity's record, which follows the images, holds no bytes.
+        """
+
+        def holds_image(key: int) -> bool:
+            i = int(np.searchsorted(keys, key))
+            if i == len(keys) or keys[i] != key:
+                return False
+            payload = self._payload(int(offsets[i]), f"key {key}")
+            return len(unpack(payload, f"{self.path}, key {key}")[1]) > 0
+
+        if end > 2**24:
+            while holds_image(end):
+                end += 1
+            while end > 1 and not holds_image(end - 1):
+                end -= 1
+        return end
 
     def __len__(self) -> int:
         return len(self.keys)

@@ -165,12 +165,12 @@ def _open(path: Path, verify: bool, skip: bool) -> Source:
             return DatabaseSource(path, skip=skip)
         if start.startswith((b"PK\3\4", b"PK\5\6")):
             return ZipSource(path)
-        if start[257:262] == b"ustar" or path.suffix == ".tar":  # the oldest form has no mark
-            return TarSource(path)
         if start.startswith((b"\x1f\x8b", b"\xfd7zXZ", b"BZh")):
             raise InputError(
                 f"{path}: compressed as one piece, so no image can be read alone; unpack it"
             )
+        if start[257:262] == b"ustar" or path.suffix == ".tar":  # the oldest form has no mark
+            return TarSource(path)
         if path.suffix in (".csv", ".tsv", ".txt"):
             return ListSource(path)
     state = "not a known form of faces" if path.exists() else "no faces there"

@@ -102,16 +102,16 @@ class Kept:
             largest = cosine.amax(1).float().numpy()
             refused[alive] = largest > self.tau + self._margin
             doubt = np.flatnonzero(~refused[alive] & (largest > self.tau - self._margin))
-            near = cosine[torch.from_numpy(doubt)] > self.tau - self._margin
+            near = cosine[torch.from_numpy(doubt)].float() > self.tau - self._margin
             one, other = near.nonzero().numpy().T
             one, other = alive[doubt[one]], first + other
             refused[one[self._above(rows.raw, one, self._raw, other)]] = True
         return refused
 
     def conflicts(self, rows: Rows) -> np.ndarray:
-        """Return the pairs (i, j), i < j, of the rows that exceed ``tau`` together: (m, 2)."""
+        """Return the pairs (i, j), i < j, of rows above ``tau``: (m, 2), by rising i."""
         cosine = self._product(rows.unit, rows.unit)
-        pairs = (cosine > self.tau - self._margin).nonzero().numpy()  # a few of very many
+        pairs = (cosine.float() > self.tau - self._margin).nonzero().numpy()  # a few of very many
         pairs = pairs[pairs[:, 0] < pairs[:, 1]]
         rough = cosine[tuple(torch.from_numpy(pairs.T))].float().numpy()
         above = rough > self.tau + self._margin
@@ -181,7 +181,10 @@ def _unit(vectors: np.ndarray) -> np.ndarray:
     lengths = norms(vectors)
     bad = np.flatnonzero(~(np.isfinite(lengths) & (lengths > 0)))
     if len(bad):
-        raise InputError(f"vector {bad[0]} of a block is zero or not finite: it has no direction")
+        raise InputError(
+            f"vector {bad[0]} of a block is zero or not finite: it has no direction; "
+            "fit the PCA again"
+        )
     return vectors * (1 / lengths).astype(np.float32)[:, None]
 
 

@@ -115,9 +115,9 @@ class GreedyFilter:
 
 
 def _settle(count: int, conflicts: np.ndarray) -> np.ndarray:
-    """Apply the rule to a block with these conflicts, (m, 2), i < j; return the indices kept."""
+    """Apply the rule to a block with conflicts (i, j), i < j, by rising i; return those kept."""
     keep = np.ones(count, bool)
-    for one, other in conflicts[np.argsort(conflicts[:, 0], kind="stable")]:
+    for one, other in conflicts:
         if keep[one]:
             keep[other] = False
     return np.flatnonzero(keep)
