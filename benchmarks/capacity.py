@@ -5,9 +5,9 @@
     python -m benchmarks.capacity --write docs/scale.md    # put them into the page
     python -m benchmarks.capacity --measure                # this machine's rates of one core
 
-Operations are counted on networks without data (``vec2face.cost``), bytes from shapes. A stage
-takes as long as its slowest resource, all others hidden behind it: a bound from below, which says
-where the next euro goes.
+Operations are counted on networks without data (``vec2face.planning.cost``), bytes from shapes. A
+stage takes as long as its slowest resource, all others hidden behind it: a bound from below, which
+says where the next euro goes.
 """
 
 import argparse
@@ -18,11 +18,11 @@ from pathlib import Path
 
 import numpy as np
 
-from vec2face.capacity import Machine, Networks, loads, networks, pairs_compared, sized
+from vec2face.config import Params
 from vec2face.faces.images import decode, encode
-from vec2face.params import Params
-from vec2face.training.augment import Augmentation, augment
-from vec2face.training.partial_fc import memory
+from vec2face.planning.capacity import Machine, Networks, loads, networks, pairs_compared, sized
+from vec2face.recognizers.augment import Augmentation, augment
+from vec2face.recognizers.partial_fc import memory
 
 SIZES = (10_000, 20_000, 100_000, 200_000, 300_000)
 BEYOND = 10_000_000

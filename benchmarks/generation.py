@@ -21,9 +21,9 @@ import time
 import torch
 from torch import Tensor
 
-from vec2face.models.generator import GeneratorConfig, Vec2Face
-from vec2face.models.inference import arrange_for_inference
-from vec2face.models.masks import masks
+from vec2face.generator.inference import arrange_for_inference
+from vec2face.generator.masks import masks
+from vec2face.generator.network import GeneratorConfig, Vec2Face
 
 LIMIT = 1.8
 TOLERANCE = 1e-4

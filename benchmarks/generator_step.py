@@ -28,16 +28,16 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from vec2face.distributed import world
-from vec2face.models.backbones import build_backbone
-from vec2face.models.discriminator import PatchDiscriminator
-from vec2face.models.generator import Vec2Face
-from vec2face.models.recognizer import load_recognizer, save_recognizer
-from vec2face.params import Params
+from vec2face.config import Params
+from vec2face.generator import losses
+from vec2face.generator.batches import Batch, batches
+from vec2face.generator.discriminator import PatchDiscriminator
+from vec2face.generator.network import Vec2Face
+from vec2face.generator.step import GeneratorRun
 from vec2face.randomness import torch_seed
-from vec2face.training import losses
-from vec2face.training.generator_batches import Batch, batches
-from vec2face.training.generator_step import GeneratorRun
+from vec2face.recognizers.backbones import build_backbone
+from vec2face.recognizers.network import load_recognizer, save_recognizer
+from vec2face.runtime.processes import world
 
 MUST_REACH = 1.3
 WEIGHTS = {"mse": 1.0, "lpips": 0.2, "ssim": 0.1, "token": 1.0, "identity": 1.0}  # the released

@@ -18,9 +18,9 @@ import time
 
 import numpy as np
 
-from vec2face.sampling.cosines import largest_cosine
-from vec2face.sampling.identities import GreedyFilter, certificate, sample_identities
-from vec2face.sampling.pca import PCA
+from vec2face.identities.cosines import largest_cosine
+from vec2face.identities.filter import GreedyFilter, certificate, sample_identities
+from vec2face.identities.pca import PCA
 
 DIMENSION = 512
 TAU = 0.3

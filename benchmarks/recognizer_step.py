@@ -20,10 +20,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from vec2face.distributed import world
-from vec2face.models.backbones import build_backbone
-from vec2face.training.recognizer import RecognizerConfig
-from vec2face.training.recognizer_run import RecognizerRun
+from vec2face.recognizers.backbones import build_backbone
+from vec2face.recognizers.step import RecognizerRun
+from vec2face.recognizers.training import RecognizerConfig
+from vec2face.runtime.processes import world
 
 MUST_REACH = 1.1
 RATE = 0.01

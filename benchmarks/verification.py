@@ -12,7 +12,7 @@ import timeit
 
 import numpy as np
 
-from vec2face.analysis.verification import THRESHOLDS, ten_folds
+from vec2face.evaluation.verification import THRESHOLDS, ten_folds
 
 LIMIT = 50
 

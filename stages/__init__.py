@@ -4,8 +4,8 @@ import logging
 import sys
 from collections.abc import Callable
 
-from vec2face.files import InputError
-from vec2face.params import Params
+from vec2face.config import Params
+from vec2face.runtime.files import InputError
 
 
 def run(
@@ -19,14 +19,14 @@ def run(
     The parameters are checked first, also for a stage that reads none: in a fresh clone the first
     to run has to find a bad value, not the one that uses it.
 
-    With ``shared``, several processes may share the work (``vec2face.distributed``);
+    With ``shared``, several processes may share the work (``vec2face.runtime.processes``);
     ``units`` says into how many equal parts it falls.
     """
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
     try:
         Params.load()
         if shared:
-            from vec2face.distributed import launch  # noqa: PLC0415 - torch, where it is needed
+            from vec2face.runtime.processes import launch  # noqa: PLC0415 - torch, where it is needed
 
             launch(main, *arguments, units=units() if units else None)
         else:

@@ -15,24 +15,24 @@ from pathlib import Path
 import numpy as np
 
 from stages import run
-from vec2face.blocks import code
-from vec2face.distributed import world
-from vec2face.files import write_json
-from vec2face.models.inference import arrange_for_inference
-from vec2face.models.masks import masks
-from vec2face.models.released_generator import open_generator
-from vec2face.params import Params
-from vec2face.sampling.dataset import generate
-from vec2face.sampling.pca import PCA
-from vec2face.sampling.perturbation import Perturbation
-from vec2face.training.checkpoint import work_folder
+from vec2face.config import Params
+from vec2face.dataset.generate import generate
+from vec2face.dataset.perturbation import Perturbation
+from vec2face.generator.inference import arrange_for_inference
+from vec2face.generator.masks import masks
+from vec2face.generator.released import open_generator
+from vec2face.identities.pca import PCA
+from vec2face.runtime.blocks import code
+from vec2face.runtime.checkpoint import work_folder
+from vec2face.runtime.files import write_json
+from vec2face.runtime.processes import world
 
 IDENTITIES, PCA_FILE = Path("data/identities.npy"), Path("models/pca.npz")
 RELEASED_BATCH = 64  # images that share a mask ratio in the authors' generation
 CODE = code(  # what decides the bytes of an image; another version of it starts afresh
     *("randomness", "faces/images", "faces/record", "faces/store", "faces/store_writer"),
-    *("models/generator", "models/released_generator", "models/inference", "models/masks"),
-    *("sampling/dataset", "sampling/perturbation"),
+    *("generator/network", "generator/released", "generator/inference", "generator/masks"),
+    *("dataset/generate", "dataset/perturbation"),
 )
 
 

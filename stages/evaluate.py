@@ -16,7 +16,8 @@ import pandas as pd
 from tqdm import tqdm
 
 from stages import run
-from vec2face.analysis.verification import (
+from vec2face.config import Params
+from vec2face.evaluation.verification import (
     Embed,
     Verification,
     equal_error_rate,
@@ -25,23 +26,22 @@ from vec2face.analysis.verification import (
     tar_at_far,
     verify,
 )
-from vec2face.blocks import Arrays, Blocks, code, stamp
-from vec2face.distributed import world
 from vec2face.faces.benchmarks import Benchmark, find_benchmarks, load_benchmark
 from vec2face.faces.source import load_images, open_source
-from vec2face.files import fingerprint, whole_file, write_json
-from vec2face.models import features
-from vec2face.models.features import open_recognizer
-from vec2face.models.recognizer import embed, load_recognizer, untrained_recognizer
-from vec2face.params import Params
-from vec2face.training.checkpoint import work_folder
+from vec2face.recognizers import features
+from vec2face.recognizers.features import open_recognizer
+from vec2face.recognizers.network import embed, load_recognizer, untrained_recognizer
+from vec2face.runtime.blocks import Arrays, Blocks, code, stamp
+from vec2face.runtime.checkpoint import work_folder
+from vec2face.runtime.files import fingerprint, whole_file, write_json
+from vec2face.runtime.processes import world
 
 UNTRAINED_IMAGES = 4096
 """Training images, evenly spaced, that give the untrained net its batch-norm statistics."""
 PAIRS = 256  # of a block
 CODE = [
     *features.CODE,
-    *code("analysis/verification", "faces/benchmarks", "faces/pairs", "faces/pickles"),
+    *code("evaluation/verification", "faces/benchmarks", "faces/pairs", "faces/pickles"),
     Path(__file__),
 ]
 

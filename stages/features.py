@@ -11,13 +11,13 @@ import shutil
 from pathlib import Path
 
 from stages import run
-from vec2face.blocks import stamp
-from vec2face.distributed import world
+from vec2face.config import Params
 from vec2face.faces.source import open_source
-from vec2face.files import link, sweep, whole_folder
-from vec2face.models.features import CODE, extract_to, open_recognizer
-from vec2face.params import Params
-from vec2face.training.checkpoint import work_folder
+from vec2face.recognizers.features import CODE, extract_to, open_recognizer
+from vec2face.runtime.blocks import stamp
+from vec2face.runtime.checkpoint import work_folder
+from vec2face.runtime.files import link, sweep, whole_folder
+from vec2face.runtime.processes import world
 
 STORES = {"train": "data/subset", "held_out": "data/held_out"}
 

@@ -3,8 +3,8 @@
 python -m stages.generator
 
 Reads data/subset and data/features/train.npy; writes models/generator.safetensors and the training
-curve. A killed run continues. Several processes share the work (``vec2face.distributed``), as many
-as divide training.batch / training.micro_batch.
+curve. A killed run continues. Several processes share the work (``vec2face.runtime.processes``), as
+many as divide training.batch / training.micro_batch.
 """
 
 from pathlib import Path
@@ -13,12 +13,12 @@ import numpy as np
 import pandas as pd
 
 from stages import run
-from vec2face.distributed import world
+from vec2face.config import Params
 from vec2face.faces.source import open_source
-from vec2face.files import InputError, whole_file
-from vec2face.params import Params
-from vec2face.training.checkpoint import work_folder
-from vec2face.training.generator import VERSION, train_generator
+from vec2face.generator.training import VERSION, train_generator
+from vec2face.runtime.checkpoint import work_folder
+from vec2face.runtime.files import InputError, whole_file
+from vec2face.runtime.processes import world
 
 OUTPUT = Path("models/generator.safetensors")
 CURVE = Path("reports/curves/generator.csv")

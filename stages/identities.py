@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 
 from stages import run
-from vec2face.files import whole_file, write_json
-from vec2face.params import Params
-from vec2face.sampling.identities import certificate, sample_identities
-from vec2face.sampling.pca import PCA
+from vec2face.config import Params
+from vec2face.identities.filter import certificate, sample_identities
+from vec2face.identities.pca import PCA
+from vec2face.runtime.files import whole_file, write_json
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ reports/quality.json, whose keys are
     pure_      one image per identity, from its vector without perturbation
     held_out_  the same measures on the held-out people's own images, for comparison
     separated_share, nearest_other_mean, inter_noise, image_to_identity_mean, intra_noise,
-    intra_mean, inter_mean, eer    see ``vec2face.analysis.separability.describe``
+    intra_mean, inter_mean, eer    see ``vec2face.evaluation.separability.describe``
     image_to_vector_mean, image_to_vector_noise    image against its identity's vector: mean
                cosine, share below 0.3; image_to_own_vector_mean: against the one it was made from
     reconstruction_cosine, pixel_r2    held-out people, generated again from their own features
@@ -26,24 +26,24 @@ from pathlib import Path
 import numpy as np
 
 from stages import run
-from vec2face.analysis.reconstruction import feature_cosine, pixel_r2
-from vec2face.analysis.separability import (
+from vec2face.config import Params
+from vec2face.dataset.generate import render
+from vec2face.evaluation.reconstruction import feature_cosine, pixel_r2
+from vec2face.evaluation.separability import (
     describe,
     image_to_identity,
     nearest_other,
     separated_share,
 )
-from vec2face.blocks import Arrays, Blocks, code, stamp
-from vec2face.distributed import as_if_alone, world
 from vec2face.faces.source import Source, load_images, open_source
-from vec2face.files import InputError, whole_file, write_json
-from vec2face.models import features
-from vec2face.models.features import extract_rows, open_recognizer
-from vec2face.models.masks import masks
-from vec2face.models.released_generator import open_generator
-from vec2face.params import Params
-from vec2face.sampling.dataset import render
-from vec2face.training.checkpoint import work_folder
+from vec2face.generator.masks import masks
+from vec2face.generator.released import open_generator
+from vec2face.recognizers import features
+from vec2face.recognizers.features import extract_rows, open_recognizer
+from vec2face.runtime.blocks import Arrays, Blocks, code, stamp
+from vec2face.runtime.checkpoint import work_folder
+from vec2face.runtime.files import InputError, whole_file, write_json
+from vec2face.runtime.processes import as_if_alone, world
 
 LIMIT = 20_000  # images of a store, from its start: pairs grow with the square
 IDENTITIES = 10_000  # identities rendered without perturbation
@@ -52,8 +52,8 @@ VECTORS, REAL_FEATURES = Path("data/identities.npy"), Path("data/features/held_o
 JOBS = ("generated", "held_out", "pure", "copies")
 CODE = [
     *features.CODE,
-    *code("randomness", "models/generator", "models/released_generator", "models/masks"),
-    *code("sampling/dataset"),
+    *code("randomness", "generator/network", "generator/released", "generator/masks"),
+    *code("dataset/generate"),
     Path(__file__),
 ]
 

@@ -12,13 +12,14 @@ from pathlib import Path
 import numpy as np
 
 from stages import run
-from vec2face.blocks import stamp
-from vec2face.distributed import as_if_alone, world
+from vec2face.config import Params
 from vec2face.faces.source import open_readable
-from vec2face.models.features import CODE, extract_to, open_recognizer
-from vec2face.params import Params
-from vec2face.sampling.pca import PCA, feature_scale, identity_means
-from vec2face.training.checkpoint import work_folder
+from vec2face.identities.pca import PCA
+from vec2face.recognizers.features import CODE, extract_to, open_recognizer
+from vec2face.recognizers.statistics import feature_scale, identity_means
+from vec2face.runtime.blocks import stamp
+from vec2face.runtime.checkpoint import work_folder
+from vec2face.runtime.processes import as_if_alone, world
 
 
 def main() -> None:

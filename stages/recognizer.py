@@ -6,8 +6,8 @@
 Reads the store that params call ``training_sets.<set>``: data/generated, data/subset, or another
 synthetic set in any form that ``open_source`` knows; writes models/fr/<set>.safetensors and the
 loss curve reports/curves/fr_<set>.csv. A killed run continues from work/. Several processes share
-it (VEC2FACE_PROCESSES, VEC2FACE_LAUNCH; see vec2face/distributed.py) when fr.micro_batch cuts the
-batch into at least as many pieces.
+it (VEC2FACE_PROCESSES, VEC2FACE_LAUNCH; see vec2face/runtime/processes.py) when fr.micro_batch cuts
+the batch into at least as many pieces.
 """
 
 import hashlib
@@ -19,16 +19,16 @@ import numpy as np
 import pandas as pd
 
 from stages import run
-from vec2face.blocks import stamp
-from vec2face.distributed import world
+from vec2face.config import Params
 from vec2face.faces.source import Selection, open_readable
 from vec2face.faces.subset import whole_people
-from vec2face.files import InputError, whole_file
-from vec2face.models.recognizer import save_recognizer
-from vec2face.params import Params
-from vec2face.training.augment import Augmentation
-from vec2face.training.checkpoint import Checkpoint, work_folder
-from vec2face.training.recognizer import VERSION, RecognizerConfig, train_recognizer
+from vec2face.recognizers.augment import Augmentation
+from vec2face.recognizers.network import save_recognizer
+from vec2face.recognizers.training import VERSION, RecognizerConfig, train_recognizer
+from vec2face.runtime.blocks import stamp
+from vec2face.runtime.checkpoint import Checkpoint, work_folder
+from vec2face.runtime.files import InputError, whole_file
+from vec2face.runtime.processes import world
 
 
 def main(which: str = "") -> None:

@@ -14,17 +14,17 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from stages import run
-from vec2face.analysis import figures, sheets
-from vec2face.analysis.page import Picture, Section, page
-from vec2face.analysis.separability import similarities
-from vec2face.analysis.tables import HARDER, flat_metrics, read_evaluation, read_json, table
+from vec2face.config import Params
+from vec2face.dataset.perturbation import shares
+from vec2face.evaluation.separability import similarities
 from vec2face.faces.source import open_source
-from vec2face.files import InputError, whole_file, whole_folder, write_json
-from vec2face.models.masks import masks
-from vec2face.models.released_generator import open_generator
-from vec2face.params import Params
-from vec2face.sampling.pca import PCA
-from vec2face.sampling.perturbation import shares
+from vec2face.generator.masks import masks
+from vec2face.generator.released import open_generator
+from vec2face.identities.pca import PCA
+from vec2face.report import figures, sheets
+from vec2face.report.page import Picture, Section, page
+from vec2face.report.tables import HARDER, flat_metrics, read_evaluation, read_json, table
+from vec2face.runtime.files import InputError, whole_file, whole_folder, write_json
 
 REPORTS, DATA, MODELS = Path("reports"), Path("data"), Path("models")
 SIGMA = (0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.9)  # columns of the sheet after the paper's Fig. 1

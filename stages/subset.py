@@ -14,12 +14,12 @@ from functools import partial
 import numpy as np
 
 from stages import run
-from vec2face.blocks import code, stamp
-from vec2face.distributed import world
+from vec2face.config import Params
 from vec2face.faces.source import open_source, readable
 from vec2face.faces.subset import choose, choose_released, copy_rows
-from vec2face.params import Params
-from vec2face.training.checkpoint import work_folder
+from vec2face.runtime.blocks import code, stamp
+from vec2face.runtime.checkpoint import work_folder
+from vec2face.runtime.processes import world
 
 CODE = code(  # what decides which image a row is, and the bytes of a store
     *("faces/source", "faces/listing", "faces/archive", "faces/database"),

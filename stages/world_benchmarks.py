@@ -6,9 +6,9 @@ Reads data/world/head.npz; writes data/world/benchmarks/<name>.bin.
 """
 
 from stages import run
-from vec2face.files import whole_folder
-from vec2face.params import Params
-from vec2face.world.benchmarks import write_benchmark
+from vec2face.config import Params
+from vec2face.rendered.benchmarks import write_benchmark
+from vec2face.runtime.files import whole_folder
 
 
 def main() -> None:

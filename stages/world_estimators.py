@@ -12,24 +12,24 @@ import numpy as np
 import torch
 
 from stages import run
-from vec2face.analysis.separability import describe
+from vec2face.config import Params
+from vec2face.evaluation.separability import describe
 from vec2face.faces.images import to_tensor
 from vec2face.faces.source import load_images, open_source
 from vec2face.faces.store import FaceStore
-from vec2face.files import write_json
-from vec2face.models.iresnet import IResNet
-from vec2face.models.onnx import export
-from vec2face.models.recognizer import embed
-from vec2face.params import Params
-from vec2face.training.checkpoint import work_folder
-from vec2face.training.recognizer import train_recognizer
-from vec2face.world.estimators import (
+from vec2face.recognizers.iresnet import IResNet
+from vec2face.recognizers.network import embed
+from vec2face.recognizers.onnx import export
+from vec2face.recognizers.training import train_recognizer
+from vec2face.rendered.estimators import (
     SIZE,
     PoseTraining,
     equalise,
     recognizer_configs,
     train_pose,
 )
+from vec2face.runtime.checkpoint import work_folder
+from vec2face.runtime.files import write_json
 
 STORE, OUTPUT = Path("data/world/estimators"), Path("models/world")
 UNSEEN = 20  # one person in so many is kept apart, to measure on

@@ -9,9 +9,9 @@ data/world/<store>-attributes (yaw, pitch, age, exposure, blur of every row).
 import sys
 
 from stages import run
-from vec2face.files import InputError
-from vec2face.params import Params
-from vec2face.world.stores import write_store
+from vec2face.config import Params
+from vec2face.rendered.stores import write_store
+from vec2face.runtime.files import InputError
 
 
 def main(name: str) -> None:

@@ -6,7 +6,7 @@ Writes data/world/head.npz.
 """
 
 from stages import run
-from vec2face.world.geometry import download_and_bake
+from vec2face.rendered.geometry import download_and_bake
 
 
 def main() -> None:

@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 from torch.distributed import TCPStore
 
-from vec2face.distributed import join
+from vec2face.runtime.processes import join
 
 STAGES = ("subset", "features", "pca", "identities", "dataset", "measure", "evaluate")
 _ONE_THREAD = {"OMP_NUM_THREADS": "1", "VEC2FACE_THREADS": "1"}
 _server = multiprocessing.get_context("forkserver")
 _server.set_forkserver_preload(
-    ["tests.ranks", "vec2face.training.generator", *(f"stages.{stage}" for stage in STAGES)]
+    ["tests.ranks", "vec2face.generator.training", *(f"stages.{stage}" for stage in STAGES)]
 )
 _meeting_points: list[TCPStore] = []  # open as long as they are here
 

@@ -22,7 +22,7 @@ import numpy as np
 
 from vec2face.faces.convert import FORMS, convert, merge
 from vec2face.faces.source import open_source
-from vec2face.files import InputError
+from vec2face.runtime.files import InputError
 
 MADE_BY = "python -m vec2face"
 
@@ -159,7 +159,7 @@ def _align(given: argparse.Namespace) -> int:
 
 
 def _import_generator(given: argparse.Namespace) -> int:
-    from vec2face.models.released_generator import import_generator  # noqa: PLC0415
+    from vec2face.generator.released import import_generator  # noqa: PLC0415
 
     heads = tuple(given.heads) if given.heads else None
     print(f"{given.destination}: {import_generator(given.source, given.destination, heads)}")
@@ -167,7 +167,7 @@ def _import_generator(given: argparse.Namespace) -> int:
 
 
 def _export_generator(given: argparse.Namespace) -> int:
-    from vec2face.models.released_generator import open_generator, save_released  # noqa: PLC0415
+    from vec2face.generator.released import open_generator, save_released  # noqa: PLC0415
 
     save_released(given.destination, open_generator(given.source))
     print(f"{given.destination}: written")
@@ -175,8 +175,8 @@ def _export_generator(given: argparse.Namespace) -> int:
 
 
 def _import_recognizer(given: argparse.Namespace) -> int:
-    from vec2face.models.recognizer import Convention  # noqa: PLC0415
-    from vec2face.models.released_recognizer import import_recognizer  # noqa: PLC0415
+    from vec2face.recognizers.network import Convention  # noqa: PLC0415
+    from vec2face.recognizers.released import import_recognizer  # noqa: PLC0415
 
     stated = {k: v for k in ("channels", "mean", "std") if (v := getattr(given, k)) is not None}
     convention = Convention(**stated) if stated else None
@@ -185,10 +185,10 @@ def _import_recognizer(given: argparse.Namespace) -> int:
 
 
 def _evaluate(given: argparse.Namespace) -> int:
-    from vec2face.analysis.ijb import evaluate_ijb, is_ijb, read_ijb  # noqa: PLC0415
-    from vec2face.analysis.verification import evaluate  # noqa: PLC0415
+    from vec2face.evaluation.ijb import evaluate_ijb, is_ijb, read_ijb  # noqa: PLC0415
+    from vec2face.evaluation.verification import evaluate  # noqa: PLC0415
     from vec2face.faces.benchmarks import find_benchmarks, load_benchmark  # noqa: PLC0415
-    from vec2face.models.features import open_recognizer  # noqa: PLC0415
+    from vec2face.recognizers.features import open_recognizer  # noqa: PLC0415
 
     recognizer = open_recognizer(given.recognizer)
     for path in given.benchmarks:
@@ -205,9 +205,9 @@ def _evaluate(given: argparse.Namespace) -> int:
 
 
 def _check(given: argparse.Namespace) -> int:
-    from vec2face.cost import table  # noqa: PLC0415 - slow, and needs torch and DVC
-    from vec2face.params import Params  # noqa: PLC0415
-    from vec2face.preflight import expect, inspect, shortages, sustained  # noqa: PLC0415
+    from vec2face.config import Params  # noqa: PLC0415
+    from vec2face.planning.check import expect, inspect, shortages, sustained  # noqa: PLC0415
+    from vec2face.planning.cost import table  # noqa: PLC0415 - slow, and needs torch and DVC
 
     params = Params.load(given.params)
     findings = inspect(params)

@@ -8,7 +8,7 @@ from skimage.transform import SimilarityTransform
 from vec2face.faces.align import TEMPLATE, align, align_folder, similarity
 from vec2face.faces.benchmarks import load_benchmark
 from vec2face.faces.images import decode
-from vec2face.files import InputError
+from vec2face.runtime.files import InputError
 
 coordinates = st.floats(-500, 500, width=32)
 

@@ -12,7 +12,7 @@ import pytest
 
 from tests.faces.readers import IMAGES
 from vec2face.faces.source import open_source
-from vec2face.files import InputError
+from vec2face.runtime.files import InputError
 
 TREE = {f"{person}/{i}.jpg": IMAGES[7 * n + i] for n, person in enumerate("bca") for i in range(3)}
 REST = {"readme.txt": b"about", "b/.hidden.jpg": b"no", "__MACOSX/b/._0.jpg": b"no"}

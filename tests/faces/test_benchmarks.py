@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from vec2face.faces.benchmarks import find_benchmarks, load_benchmark, save_benchmark
-from vec2face.files import InputError
+from vec2face.runtime.files import InputError
 
 IMAGES = [b"\xff\xd8 one", b"two\0", b"three \x80", b"\n"]
 

@@ -11,7 +11,7 @@ from tests.faces.readers import IMAGES, Rows, read_folder, read_lmdb, read_rec, 
 from vec2face.faces.convert import FORMS, convert, merge
 from vec2face.faces.source import open_source
 from vec2face.faces.store_writer import FaceStoreWriter
-from vec2face.files import InputError
+from vec2face.runtime.files import InputError
 
 NAMES = {"rec": "train.rec", "lmdb": "faces.lmdb", "folder": "faces", "store": "faces"}
 READ = {"rec": read_rec, "lmdb": read_lmdb, "folder": read_folder, "store": read_store}

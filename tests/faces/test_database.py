@@ -15,7 +15,7 @@ from tests.faces.readers import IMAGES, lmdb_of
 from vec2face.faces import database
 from vec2face.faces.database import DatabaseSource, DatabaseWriter
 from vec2face.faces.source import open_source
-from vec2face.files import InputError
+from vec2face.runtime.files import InputError
 
 
 def npy(values):

@@ -7,7 +7,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from vec2face.faces.align import TEMPLATE
 from vec2face.faces.detect import FaceDetector, suppress
-from vec2face.files import InputError
+from vec2face.runtime.files import InputError
 
 LAYOUTS = {6: (3, 2), 9: (3, 2), 10: (5, 1), 15: (5, 1)}  # strides, anchors a place
 BLACK = np.zeros((128, 256, 3), np.uint8)

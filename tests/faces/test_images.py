@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from vec2face.faces.images import decode, encode, resize, to_tensor, to_uint8
-from vec2face.files import InputError
+from vec2face.runtime.files import InputError
 
 
 def smooth(side: int = 64) -> np.ndarray:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from vec2face.faces.listing import Names
 from vec2face.faces.source import load_images, open_source
-from vec2face.files import InputError
+from vec2face.runtime.files import InputError
 
 names = st.lists(
     st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=6),

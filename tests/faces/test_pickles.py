@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from vec2face.faces import pickles
 from vec2face.faces.benchmarks import load_benchmark, save_benchmark
-from vec2face.files import InputError
+from vec2face.runtime.files import InputError
 
 DATA = os.environ.get("VEC2FACE_DATA")
 real = pytest.mark.skipif(not DATA, reason="VEC2FACE_DATA names no folder of real inputs")

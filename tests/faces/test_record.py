@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from vec2face.faces.record import MAGIC, RecordFile, RecordWriter, frame, pack
 from vec2face.faces.source import RecordSource, open_source
-from vec2face.files import InputError
+from vec2face.runtime.files import InputError
 
 MAGIC_BYTES = struct.pack("<I", MAGIC)
 GOLDEN = Path(__file__).parent / "golden"  # written by mxnet itself, see make.py there

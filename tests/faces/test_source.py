@@ -10,12 +10,12 @@ from PIL import Image
 
 from tests import ranks
 from tests.faces.readers import IMAGES, Rows
-from vec2face.distributed import world
 from vec2face.faces.convert import convert
 from vec2face.faces.images import decode
 from vec2face.faces.source import Selection, load_images, open_readable, open_source, readable
 from vec2face.faces.store_writer import FaceStoreWriter
-from vec2face.files import InputError
+from vec2face.runtime.files import InputError
+from vec2face.runtime.processes import world
 
 
 def picture(side, form="JPEG", mode="RGB"):

@@ -8,7 +8,7 @@ from vec2face.faces.record import RecordFile
 from vec2face.faces.source import load_images, open_source
 from vec2face.faces.store import FaceStore
 from vec2face.faces.store_writer import FaceStoreWriter
-from vec2face.files import InputError, sha256
+from vec2face.runtime.files import InputError, sha256
 
 IMAGES = [bytes([65 + i]) * (3 * i + 1) for i in range(7)]
 LABELS = [0, 0, 2, 1, 1, 1, 2]

@@ -9,7 +9,7 @@ from vec2face.faces.images import encode
 from vec2face.faces.record import RecordWriter
 from vec2face.faces.source import open_source
 from vec2face.faces.subset import choose, choose_released, copy_rows, whole_people
-from vec2face.files import InputError
+from vec2face.runtime.files import InputError
 
 some_labels = st.lists(st.integers(-3, 12), min_size=1, max_size=120).map(np.array)
 

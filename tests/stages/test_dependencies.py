@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[2]
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 # They say where things are, how often they are saved and who computes them, not what comes out.
 WITHOUT_EFFECT = {
-    f"vec2face/{name}.py" for name in ("distributed", "files", "params", "training/checkpoint")
+    f"vec2face/{name}.py" for name in ("distributed", "files", "params", "runtime/checkpoint")
 } | {"stages/__init__.py", "vec2face/__init__.py"}
 
 

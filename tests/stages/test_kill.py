@@ -16,17 +16,17 @@ import yaml
 from torch import nn
 
 from tests import ranks
-from vec2face.blocks import Blocks
+from vec2face.dataset import generate as generation
 from vec2face.faces import subset as copying
 from vec2face.faces.benchmarks import save_benchmark
 from vec2face.faces.images import encode
 from vec2face.faces.record import RecordWriter
-from vec2face.files import InputError, fingerprint
-from vec2face.models import features as extraction
-from vec2face.models.generator import GeneratorConfig, Vec2Face
-from vec2face.models.onnx import export
-from vec2face.models.recognizer import build_backbone, save_recognizer
-from vec2face.sampling import dataset as generation
+from vec2face.generator.network import GeneratorConfig, Vec2Face
+from vec2face.recognizers import features as extraction
+from vec2face.recognizers.network import build_backbone, save_recognizer
+from vec2face.recognizers.onnx import export
+from vec2face.runtime.blocks import Blocks
+from vec2face.runtime.files import InputError, fingerprint
 
 ROOT = Path(__file__).parents[2]
 
@@ -108,7 +108,7 @@ def main(stage):
     """Run one stage, unless an earlier start has finished it, as DVC would know."""
     from importlib import import_module  # noqa: PLC0415
 
-    from vec2face.distributed import world  # noqa: PLC0415
+    from vec2face.runtime.processes import world  # noqa: PLC0415
 
     done = Path(f"done-{stage}")
     if not world().gather(done.exists())[0]:

@@ -15,17 +15,17 @@ import yaml
 from dvc.repo import Repo
 
 from stages import dataset, identities, pca
-from tests.models.test_released_generator import released_forward, released_weights
-from tests.models.test_released_recognizer import iresnet_weights
+from tests.generator.test_released import released_forward, released_weights
+from tests.recognizers.test_released import iresnet_weights
 from vec2face.__main__ import main
+from vec2face.config import Params
 from vec2face.faces.benchmarks import save_benchmark
 from vec2face.faces.images import decode, encode, to_uint8
 from vec2face.faces.record import RecordWriter
 from vec2face.faces.source import open_source
-from vec2face.files import InputError
-from vec2face.models.masks import masks
-from vec2face.models.released_generator import import_generator
-from vec2face.params import Params
+from vec2face.generator.masks import masks
+from vec2face.generator.released import import_generator
+from vec2face.runtime.files import InputError
 
 ROOT = Path(__file__).parents[2]
 SIZES = {"width": 32, "encoder": 1, "decoder": 1, "channels": (32, 32, 64, 64), "features": 24}

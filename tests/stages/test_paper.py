@@ -7,8 +7,8 @@ from pathlib import Path
 import yaml
 from dvc.repo import Repo
 
-from vec2face import preflight
-from vec2face.params import Params
+from vec2face.config import Params
+from vec2face.planning import check as preflight
 
 
 def leaves(content, prefix=""):

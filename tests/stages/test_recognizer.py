@@ -18,7 +18,7 @@ from tests.faces.readers import Rows, lmdb_of
 from vec2face.faces.convert import convert
 from vec2face.faces.images import encode
 from vec2face.faces.record import RecordWriter
-from vec2face.files import InputError
+from vec2face.runtime.files import InputError
 
 ROOT = Path(__file__).parents[2]
 LABELS = [3, 3, 3, 70, 70, 70, 500, 500, 500, 3, 70, 500]  # of no dense range

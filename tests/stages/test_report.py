@@ -12,11 +12,11 @@ import torch
 import yaml
 
 from stages.report import flaws
+from vec2face.config import Params
 from vec2face.faces.images import encode
 from vec2face.faces.store_writer import FaceStoreWriter
-from vec2face.models.generator import GeneratorConfig, Vec2Face
-from vec2face.params import Params
-from vec2face.sampling.pca import PCA
+from vec2face.generator.network import GeneratorConfig, Vec2Face
+from vec2face.identities.pca import PCA
 
 STAGE = Path(__file__).parents[2] / "stages" / "report.py"
 ROOT = STAGE.parents[1]

@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from stages import dataset, identities, measure, pca
+from vec2face.config import Params
 from vec2face.faces.images import encode
 from vec2face.faces.source import open_source
 from vec2face.faces.store_writer import FaceStoreWriter
-from vec2face.models.features import extract_rows
-from vec2face.models.generator import GeneratorConfig, Vec2Face
-from vec2face.params import Params
-from vec2face.sampling.pca import PCA
+from vec2face.generator.network import GeneratorConfig, Vec2Face
+from vec2face.identities.pca import PCA
+from vec2face.recognizers.features import extract_rows
 
 
 class Recognizer:

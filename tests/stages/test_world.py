@@ -7,7 +7,7 @@ import yaml
 from stages import world_benchmarks, world_faces, world_geometry
 from vec2face.faces.benchmarks import find_benchmarks, load_benchmark
 from vec2face.faces.store import FaceStore
-from vec2face.files import InputError
+from vec2face.runtime.files import InputError
 
 ROOT = Path(__file__).parents[2]
 
@@ -62,7 +62,7 @@ def test_the_pipeline_names_every_module_that_renders():
     """A change to any of them renders anew; a change to the estimators does not."""
     stages = yaml.safe_load((ROOT / "data/world/dvc.yaml").read_text())["stages"]
     apart = {"__init__", "estimators", "stores", "benchmarks"}
-    modules = {p.stem for p in (ROOT / "vec2face/world").glob("*.py")} - apart
+    modules = {p.stem for p in (ROOT / "vec2face/rendered").glob("*.py")} - apart
     for deps in (stages["rendered"]["do"]["deps"], stages["benchmarks"]["deps"]):
-        named = {Path(d).stem for d in deps if d.startswith("vec2face/world/")}
+        named = {Path(d).stem for d in deps if d.startswith("vec2face/rendered/")}
         assert modules <= named

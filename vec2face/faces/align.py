@@ -14,7 +14,7 @@ import numpy as np
 from tqdm import tqdm
 
 from vec2face.faces.images import decode
-from vec2face.files import InputError, inside, whole_folder
+from vec2face.runtime.files import InputError, inside, whole_folder
 
 TEMPLATE = np.array(
     [

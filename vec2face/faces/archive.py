@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from vec2face.faces.listing import NamedFaces, Names, is_image, label_by_folder
-from vec2face.files import InputError
+from vec2face.runtime.files import InputError
 
 _LARGEST = 64 * 2**20  # bytes of one image; more is a trap or no face
 _BLOCK = 512  # of a tar

@@ -10,7 +10,7 @@ import numpy as np
 
 from vec2face.faces.pairs import is_pair_list, read_pairs
 from vec2face.faces.pickles import read_pickle
-from vec2face.files import InputError, whole_file
+from vec2face.runtime.files import InputError, whole_file
 
 _FORMS = (
     "a .bin, a .xz, images with pairs*.txt or a .csv of path1,path2,issame, or CFP's Protocol/Split"

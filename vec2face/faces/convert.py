@@ -21,7 +21,7 @@ from vec2face.faces.images import decode
 from vec2face.faces.record import RecordWriter
 from vec2face.faces.source import Corrupt, Source, readable
 from vec2face.faces.store_writer import FaceStoreWriter
-from vec2face.files import InputError, whole_file, whole_folder, write_json
+from vec2face.runtime.files import InputError, whole_file, whole_folder, write_json
 
 Form = Literal["rec", "lmdb", "folder", "store"]
 FORMS: tuple[Form, ...] = get_args(Form)

@@ -19,7 +19,7 @@ import lmdb
 import msgpack
 import numpy as np
 
-from vec2face.files import InputError
+from vec2face.runtime.files import InputError
 
 MAGIC = b"\xde\xc0\xef\xbe"  # at byte 16 of the file
 _BATCH = 1000  # rows written in one transaction

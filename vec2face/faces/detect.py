@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 import onnxruntime
 
-from vec2face.files import InputError
+from vec2face.runtime.files import InputError
 
 _LAYOUTS = {6: (3, 2), 9: (3, 2), 10: (5, 1), 15: (5, 1)}  # outputs: strides, anchors a place
 _WIDTHS = {"scores": 1, "boxes": 4, "points": 10}

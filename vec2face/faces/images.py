@@ -6,7 +6,7 @@ import simplejpeg
 import torch
 from numba import njit
 
-from vec2face.files import InputError
+from vec2face.runtime.files import InputError
 
 LARGEST = 1 << 28  # pixels; a small file may claim to hold more than any memory
 _JPEG, _SCAN, _END = b"\xff\xd8", b"\xff\xda", b"\xff\xd9"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vec2face.files import InputError
+from vec2face.runtime.files import InputError
 
 _IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff")
 _DEEPEST = 8  # folders in folders; more is a link that leads in a circle

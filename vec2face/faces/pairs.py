@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from vec2face.files import InputError, inside
+from vec2face.runtime.files import InputError, inside
 
 
 class Pair(NamedTuple):

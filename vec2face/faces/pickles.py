@@ -15,7 +15,7 @@ from typing import Any, NoReturn, Self
 
 import numpy as np
 
-from vec2face.files import InputError
+from vec2face.runtime.files import InputError
 
 LARGEST = 2 << 30
 """Bytes that a ``.xz`` may unpack to; 14 000 PNGs of 112 x 112 pixels are a quarter of it."""

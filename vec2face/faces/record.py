@@ -23,7 +23,7 @@ from typing import BinaryIO, Self
 
 import numpy as np
 
-from vec2face.files import InputError
+from vec2face.runtime.files import InputError
 
 MAGIC = 0xCED7230A
 _MAGIC_BYTES = struct.pack("<I", MAGIC)

@@ -11,7 +11,6 @@ from typing import Literal, Protocol
 import numpy as np
 from tqdm import tqdm
 
-from vec2face.distributed import world
 from vec2face.faces import database
 from vec2face.faces.archive import TarSource, ZipSource
 from vec2face.faces.database import DatabaseSource
@@ -19,7 +18,8 @@ from vec2face.faces.images import decode, resize
 from vec2face.faces.listing import FolderSource, ListSource
 from vec2face.faces.record import RecordFile
 from vec2face.faces.store import FaceStore
-from vec2face.files import InputError
+from vec2face.runtime.files import InputError
+from vec2face.runtime.processes import world
 
 log = logging.getLogger(__name__)
 

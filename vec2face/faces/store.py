@@ -13,7 +13,7 @@ from typing import Any, Self
 import numpy as np
 
 from vec2face.faces.record import RecordFile
-from vec2face.files import InputError, sha256
+from vec2face.runtime.files import InputError, sha256
 
 _REMEDY = "make the store again"
 

@@ -11,7 +11,15 @@ import numpy as np
 
 from vec2face.faces.record import RecordWriter
 from vec2face.faces.store import FaceStore
-from vec2face.files import InputError, link, row_file, sha256, sweep, whole_folder, write_json
+from vec2face.runtime.files import (
+    InputError,
+    link,
+    row_file,
+    sha256,
+    sweep,
+    whole_folder,
+    write_json,
+)
 
 IMAGES_PER_SHARD = 100_000
 

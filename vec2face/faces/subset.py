@@ -5,14 +5,14 @@ from pathlib import Path
 
 import numpy as np
 
-from vec2face.blocks import cut, share, unfinished
-from vec2face.distributed import world
 from vec2face.faces.images import decode
 from vec2face.faces.source import Source
 from vec2face.faces.store import is_whole
 from vec2face.faces.store_writer import IMAGES_PER_SHARD, FaceStoreWriter, join_stores
-from vec2face.files import InputError, sweep
 from vec2face.randomness import stream
+from vec2face.runtime.blocks import cut, share, unfinished
+from vec2face.runtime.files import InputError, sweep
+from vec2face.runtime.processes import world
 
 
 def choose(

@@ -1,0 +1,187 @@
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from vec2face.dataset import generate as dataset
+from vec2face.dataset.perturbation import Perturbation
+from vec2face.faces.images import decode, encode, to_uint8
+from vec2face.faces.source import open_source
+from vec2face.generator.masks import masks as draw_masks
+from vec2face.generator.network import GeneratorConfig, Vec2Face
+from vec2face.runtime.files import InputError, fingerprint
+
+
+class Stub(nn.Module):
+    """Paints blocks from feature and masks, with per-sample arithmetic that never rounds apart."""
+
+    image_size = 16
+
+    def __init__(self, fail_at=None):
+        super().__init__()
+        self.batches, self.fail_at = [], fail_at
+
+    def forward(self, features, drop, mask):
+        if len(self.batches) == self.fail_at:
+            raise KeyboardInterrupt
+        self.batches.append(len(features))
+        assert features.dtype == torch.float32
+        assert drop.shape == mask.shape == (len(features), 49)
+        assert not torch.is_grad_enabled()
+        levels = torch.tanh(features[:, :16])
+        rows = (mask[:, :16].float() + drop[:, :16]) / 8
+        image = (levels[:, :, None] * levels[:, None, :] + rows[:, :, None]).clamp(-1, 1)
+        return torch.stack([image, -image, image.transpose(1, 2)], 1)
+
+
+def masks(first, count):
+    return draw_masks(4, first, count, 0.1, 1.0, 0.15)
+
+
+IDENTITIES = np.random.default_rng(0).normal(size=(7, 24)).astype(np.float32)
+MIXTURE = Perturbation(4, 5, [0.3, 0.7], [0.6, 0.4], 0.5, 1.0)
+
+
+def run(folder, generator=None, identities=IDENTITIES, **options):
+    return dataset.generate(
+        generator or Stub(),
+        identities,
+        MIXTURE,
+        masks,
+        store=folder / "generated",
+        vectors=folder / "vectors.npy",
+        work=folder / "work",
+        made_by="test",
+        **options,
+    )
+
+
+def content(folder):
+    return fingerprint(folder / "generated", folder / "vectors.npy")
+
+
+@pytest.fixture(autouse=True)
+def _small_blocks(monkeypatch):
+    monkeypatch.setattr(dataset, "BLOCK", 8)
+
+
+def test_store_vectors_and_labels_are_those_of_the_samples(tmp_path):
+    summary = run(tmp_path, quality=90)
+    source = open_source(tmp_path / "generated")
+    assert source.labels.tolist() == np.repeat(np.arange(7), 5).tolist()
+    vectors = np.load(tmp_path / "vectors.npy")
+    expected, draws = MIXTURE.vectors(IDENTITIES, 0, 35)
+    assert vectors.dtype == np.float32
+    assert np.array_equal(vectors, expected)
+    with torch.inference_mode():
+        images = to_uint8(Stub()(torch.from_numpy(expected), *masks(0, 35)))
+    for s in range(35):
+        assert source.encoded(s) == encode(images[s], 90)
+    assert decode(source.encoded(0), "x").shape == (16, 16, 3)
+    assert summary["images"] == 35
+    assert summary["draws"] == draws.sum()
+    assert source.manifest["seed"] == 4
+    assert source.manifest["image_size"] == 16
+
+
+def test_the_generator_itself_ignores_the_batch_up_to_rounding():
+    torch.manual_seed(0)
+    generator = Vec2Face(
+        GeneratorConfig(
+            features=24, image_size=56, width=32, decoder_width=32, encoder_blocks=1,
+            encoder_heads=2, decoder_blocks=2, decoder_heads=2, front_channels=8,
+            channels=(8, 8, 16, 16), residual_blocks=1, groups=8, dropout=0.1,
+        )
+    ).eval()  # fmt: skip
+    vectors, _ = MIXTURE.vectors(IDENTITIES, 0, 10)
+    whole = dataset.render(generator, vectors, masks, batch=10).astype(int)
+    assert whole.std() > 1
+    for batch in (1, 4):
+        images = dataset.render(generator, vectors, masks, batch=batch)
+        assert np.abs(images - whole).max() <= 1
+    part = dataset.render(generator, vectors[6:], masks, first=6)
+    assert np.abs(part - whole[6:]).max() <= 1
+
+
+@pytest.mark.parametrize("batch", [1, 3, 64])
+def test_images_do_not_depend_on_batch_size(tmp_path, batch):
+    run(tmp_path / "one", batch=8)
+    run(tmp_path / "two", batch=batch)
+    assert content(tmp_path / "one") == content(tmp_path / "two")
+
+
+def test_block_size_changes_nothing(tmp_path, monkeypatch):
+    run(tmp_path / "one")
+    monkeypatch.setattr(dataset, "BLOCK", 11)
+    run(tmp_path / "two")
+    assert content(tmp_path / "one") == content(tmp_path / "two")
+
+
+def test_more_identities_begin_with_the_same_images(tmp_path):
+    run(tmp_path / "few", identities=IDENTITIES[:3])
+    run(tmp_path / "many")
+    few, many = (open_source(tmp_path / n / "generated") for n in ("few", "many"))
+    assert [few.encoded(i) for i in range(15)] == [many.encoded(i) for i in range(15)]
+
+
+def test_interrupted_run_goes_on_where_it_stopped(tmp_path):
+    run(tmp_path / "whole", batch=8)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "cut", Stub(fail_at=3), batch=8)
+    assert not (tmp_path / "cut/generated").exists()
+    generator = Stub()
+    run(tmp_path / "cut", generator, batch=8)
+    assert generator.batches == [8, 3]
+    assert content(tmp_path / "whole") == content(tmp_path / "cut")
+
+
+def test_damaged_blocks_and_shards_are_made_again(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, Stub(fail_at=4), batch=8)
+    block = tmp_path / "work/blocks/block-0000000008.npz"
+    data = bytearray(block.read_bytes())
+    data[len(data) // 2] ^= 255
+    block.write_bytes(data)
+    block.with_name("block-0000000016.npz").write_bytes(b"")
+    generator = Stub()
+    run(tmp_path, generator, batch=8)
+    assert generator.batches == [3, 8, 8]  # the missing one, then those found damaged
+    run(tmp_path / "whole", batch=8)
+    assert content(tmp_path) == content(tmp_path / "whole")
+    shard = tmp_path / "work/store-00000/part-00000.rec"  # its blocks are gone
+    data = bytearray(shard.read_bytes())
+    data[len(data) // 2] ^= 255
+    shard.unlink()  # not through the link that the store is
+    shard.write_bytes(data)
+    generator = Stub()
+    run(tmp_path, generator, batch=8)
+    assert generator.batches == [8, 8, 8, 8, 3]
+    assert content(tmp_path) == content(tmp_path / "whole")
+
+
+def test_finished_shards_are_taken_and_their_blocks_gone(tmp_path, monkeypatch):
+    def stop(*arguments, **options):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(dataset, "join_stores", stop)
+        run(tmp_path, images_per_shard=10)
+    assert not (tmp_path / "generated").exists()
+    assert not list(tmp_path.glob("work/blocks/*"))
+    generator = Stub()
+    run(tmp_path, generator, images_per_shard=10)
+    assert generator.batches == []
+    run(tmp_path / "whole")
+    stores = [open_source(tmp_path / name) for name in ("generated", "whole/generated")]
+    assert [len(store.manifest["shards"]) for store in stores] == [4, 1]
+    assert [[s.encoded(i) for i in range(35)] for s in stores[:1]] == [
+        [s.encoded(i) for i in range(35)] for s in stores[1:]
+    ]
+
+
+def test_impossible_mixture_stops_before_the_generator_runs(tmp_path):
+    generator = Stub()
+    with pytest.raises(InputError, match=r"sigma = 0\.3"):
+        run(tmp_path, generator, identities=IDENTITIES / 100)
+    assert generator.batches == []
+    assert not (tmp_path / "work").exists()

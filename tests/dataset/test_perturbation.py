@@ -1,0 +1,141 @@
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vec2face.dataset.perturbation import Perturbation, acceptance, shares
+from vec2face.runtime.files import InputError
+
+
+def people(count=20, dimension=512, scale=1.0):
+    return (scale * np.random.default_rng(0).normal(size=(count, dimension))).astype(np.float32)
+
+
+def mixture(**changes):
+    values = {
+        "seed": 5, "images_per_identity": 10, "sigma": [0.3, 0.5, 0.7], "share": [0.4, 0.4, 0.2],
+        "min_similarity": 0.5, "feature_scale": 1.0,
+    }  # fmt: skip
+    return Perturbation(**{**values, **changes})
+
+
+def cosine(a, b):
+    a, b = a.astype(np.float64), b.astype(np.float64)
+    return (a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
+
+
+def test_paper_mixture_at_fifty_images():
+    assert shares([0.4, 0.4, 0.2], 50).tolist() == [20, 20, 10]
+    assert mixture().levels.tolist() == [0.3] * 4 + [0.5] * 4 + [0.7] * 2
+
+
+@given(st.lists(st.integers(0, 50), min_size=1, max_size=6).filter(any), st.integers(1, 200))
+def test_shares_are_the_largest_remainders(weights, total):
+    exact = [Fraction(w * total, sum(weights)) for w in weights]
+    expected = [int(e) for e in exact]
+    order = sorted(range(len(exact)), key=lambda k: (-(exact[k] - expected[k]), k))
+    for k in order[: total - sum(expected)]:
+        expected[k] += 1
+    assert shares([w / sum(weights) for w in weights], total).tolist() == expected
+
+
+def test_vectors_keep_the_norm_and_the_similarity():
+    ids = people()
+    vectors, draws = mixture().vectors(ids, 0, 200)
+    owner = np.arange(200) // 10
+    np.testing.assert_allclose(
+        np.linalg.norm(vectors, axis=1), np.linalg.norm(ids[owner], axis=1), rtol=1e-6
+    )
+    assert (cosine(vectors, ids[owner]) >= 0.5).all()
+    assert (draws == 1).all()
+
+
+def test_each_sigma_gives_the_cosine_theory_expects():
+    ids = people()
+    vectors, _ = mixture().vectors(ids, 0, 200)
+    near = cosine(vectors, ids[np.arange(200) // 10]).reshape(20, 10)
+    for images, sigma in ((slice(0, 4), 0.3), (slice(4, 8), 0.5), (slice(8, 10), 0.7)):
+        assert near[:, images].mean() == pytest.approx(1 / np.sqrt(1 + sigma**2), abs=0.01)
+
+
+def test_sigma_is_in_units_of_the_feature_scale():
+    one, _ = mixture().vectors(people(), 0, 50)
+    ten, _ = mixture(feature_scale=10.0).vectors(people(scale=10.0), 0, 50)
+    np.testing.assert_allclose(ten, 10 * one, atol=1e-5)
+
+
+@given(first=st.integers(0, 199), count=st.integers(1, 40))
+def test_a_vector_depends_on_its_number_alone(first, count):
+    count = min(count, 200 - first)
+    ids, hard = people(dimension=24), mixture(sigma=[1.2], share=[1.0])
+    whole, draws = hard.vectors(ids, 0, 200)
+    assert draws.max() > 1
+    part, part_draws = hard.vectors(ids, first, count)
+    assert np.array_equal(part, whole[first : first + count])
+    assert np.array_equal(part_draws, draws[first : first + count])
+
+
+def test_another_seed_gives_other_vectors():
+    assert not np.allclose(
+        mixture().vectors(people(), 0, 5)[0], mixture(seed=6).vectors(people(), 0, 5)[0]
+    )
+
+
+def test_redraws_keep_the_similarity_and_are_counted():
+    ids = people(dimension=32)
+    hard = mixture(sigma=[1.3], share=[1.0])
+    vectors, draws = hard.vectors(ids, 0, 200)
+    assert (cosine(vectors, ids[np.arange(200) // 10]) >= 0.5).all()
+    chance = np.mean([acceptance(float(np.linalg.norm(v)), 1.3, 32, 0.5) for v in ids])
+    assert 0.5 / chance < draws.mean() < 2 / chance
+    assert draws.max() > 1
+
+
+@pytest.mark.parametrize(
+    ("dimension", "noise", "least"), [(8, 1.0, 0.5), (32, 0.8, 0.7), (2, 0.5, 0.9), (1, 0.7, 0.5)]
+)
+def test_acceptance_agrees_with_trials(dimension, noise, least):
+    rng = np.random.default_rng(0)
+    centre = np.full((1, dimension), 1.5)
+    drawn = centre + noise * rng.normal(size=(200_000, dimension))
+    norm = float(np.linalg.norm(centre))
+    trials = (cosine(drawn, centre) >= least).mean()
+    assert acceptance(norm, noise, dimension, least) == pytest.approx(trials, abs=0.005)
+
+
+def test_no_noise_gives_the_identity_itself():
+    vectors, _ = mixture(sigma=[0.0], share=[1.0]).vectors(people(), 0, 30)
+    np.testing.assert_allclose(vectors, people()[np.arange(30) // 10], rtol=1e-6)
+
+
+def test_a_mixture_that_cannot_work_fails_before_any_draw():
+    with pytest.raises(InputError, match=r"sigma = 3 with min_similarity = 0.5.* identity \d+"):
+        mixture(sigma=[0.3, 3.0], share=[0.5, 0.5]).check(people())
+    mixture(sigma=[0.3, 3.0], share=[1.0, 0.0]).check(people())  # no image gets sigma 3
+    mixture().check(people())
+
+
+def test_exhausted_draws_name_sigma_and_similarity():
+    with pytest.raises(InputError, match=r"sigma = 2 with min_similarity = 0.9: none of 3 draws"):
+        mixture(sigma=[2.0], share=[1.0], min_similarity=0.9, attempts=3).vectors(people(), 0, 4)
+
+
+@pytest.mark.parametrize(
+    ("changes", "key"),
+    [
+        ({"sigma": [0.3]}, "sigma_share"),
+        ({"sigma": [], "share": []}, "sigma_share"),
+        ({"share": [0.4, 0.4, 0.4]}, "sigma_share"),
+        ({"share": [1.2, -0.2, 0.0]}, "sigma_share"),
+        ({"sigma": [0.3, -0.5, 0.7]}, "sigma"),
+        ({"sigma": [0.3, float("nan"), 0.7]}, "sigma"),
+        ({"min_similarity": 1.0}, "min_similarity"),
+        ({"images_per_identity": 0}, "images_per_identity"),
+        ({"feature_scale": 0.0}, "feature_scale"),
+    ],
+)
+def test_bad_parameters_are_named(changes, key):
+    with pytest.raises(InputError, match=f"^{key}:"):
+        mixture(**changes)

@@ -1,0 +1,125 @@
+"""The generator: the paper's size, masking against a row-by-row account, files that carry sizes."""
+
+import pytest
+import torch
+from torch import nn
+
+from vec2face.generator.discriminator import PatchDiscriminator
+from vec2face.generator.masks import ROWS, masks
+from vec2face.generator.network import GeneratorConfig, Vec2Face
+from vec2face.runtime.files import InputError
+
+SMALL = GeneratorConfig(
+    features=6,
+    image_size=14,
+    width=16,
+    decoder_width=24,
+    encoder_blocks=2,
+    encoder_heads=2,
+    decoder_blocks=1,
+    decoder_heads=3,
+    front_channels=8,
+    channels=(4, 8),
+    groups=4,
+    position_std=0.5,
+)
+
+
+@pytest.fixture
+def generator():
+    torch.manual_seed(0)
+    return Vec2Face(SMALL).eval()
+
+
+def test_the_papers_model_has_the_papers_size():
+    with torch.device("meta"):
+        model = Vec2Face(GeneratorConfig())
+    size = sum(p.numel() for p in model.parameters()) * 4 / 1e9
+    assert size == pytest.approx(0.68, abs=0.03)  # paper, Table 3
+
+
+def rows_one_by_one(model, features, drop, mask):
+    """The masked autoencoder of one sample, following the paper's words with Python lists."""
+    e = model.embed((features - model.feature_mean) / model.feature_std)
+    expanded = [
+        e * w + b for w, b in zip(model.expand.weight[:, 0], model.expand.bias, strict=True)
+    ]
+    content = [e if mask[j] else expanded[j] for j in range(ROWS)]
+    places = [0] + [1 + j for j in range(ROWS) if not drop[j]]
+    tokens = torch.stack([([e] + content)[p] + model.encoder_position[0, p] for p in places])
+    encoded = model.encoder_norm(model.encoder(model.encoder_input_norm(tokens)[None]))[0]
+    encoded = model.to_decoder(encoded)
+    full = [encoded[0]] + [
+        encoded[0] if mask[j] else encoded[places.index(1 + j)] for j in range(ROWS)
+    ]
+    full = torch.stack(full)[None] + model.decoder_position
+    return model.decoder_norm(model.decoder(full))[0, 1:]
+
+
+@pytest.mark.parametrize("ratios", [(0.5, 1.0, 0.75), (0.1, 1.0, 0.15), (0.0, 0.0, 0.0)])
+def test_masking_agrees_with_a_row_by_row_account(generator, ratios):
+    features, (drop, mask) = torch.randn(3, 6), masks(0, 0, 3, *ratios)
+    with torch.no_grad():
+        found = generator.rows(features, drop, mask)
+        for i in range(3):
+            wanted = rows_one_by_one(generator, features[i], drop[i], mask[i])
+            torch.testing.assert_close(found[i], wanted, atol=1e-5, rtol=1e-4)
+
+
+def test_an_image_does_not_depend_on_its_batch(generator):
+    features, (drop, mask) = torch.randn(5, 6), masks(0, 0, 5, 0.1, 1.0, 0.15)
+    with torch.no_grad():
+        whole = generator(features, drop, mask)
+        alone = torch.cat(
+            [generator(*(x[i : i + 1] for x in (features, drop, mask))) for i in range(5)]
+        )
+    assert whole.shape == (5, 3, 14, 14)
+    torch.testing.assert_close(whole, alone, atol=1e-5, rtol=1e-4)
+
+
+def test_every_parameter_gets_a_gradient(generator):
+    generator.train()
+    features, (drop, mask) = torch.randn(4, 6), masks(0, 0, 4, 0.1, 0.9, 0.5)
+    generator(features, drop, mask).square().mean().backward()
+    idle = [n for n, p in generator.named_parameters() if p.grad is None or not p.grad.any()]
+    assert idle == []
+
+
+def test_standardised_features_make_the_scale_of_a_recognizer_irrelevant(generator):
+    features, (drop, mask) = torch.randn(4, 6), masks(0, 0, 4, 0.5, 1.0, 0.75)
+    plain = generator(features, drop, mask)
+    generator.standardise(torch.full((6,), 3.0), 7.0)
+    torch.testing.assert_close(generator(features * 7 + 3, drop, mask), plain, atol=1e-4, rtol=1e-3)
+
+
+def test_a_saved_generator_comes_back_whole(generator, tmp_path):
+    generator.standardise(torch.arange(6.0), 2.0)
+    generator.save(tmp_path / "g.safetensors")
+    again = Vec2Face.load(tmp_path / "g.safetensors")
+    assert again.config == SMALL
+    assert not again.training
+    for name, tensor in generator.state_dict().items():
+        assert torch.equal(tensor, again.state_dict()[name]), name
+
+
+def test_files_that_are_no_generator_are_named(tmp_path):
+    path = tmp_path / "g.safetensors"
+    with pytest.raises(InputError, match=r"g\.safetensors"):
+        Vec2Face.load(path)
+    path.write_bytes(b"not tensors")
+    with pytest.raises(InputError, match=r"g\.safetensors"):
+        Vec2Face.load(path)
+
+
+@pytest.mark.parametrize(("size", "channels"), [(100, (4, 8)), (112, (4, 8)), (14, (4, 8, 8))])
+def test_impossible_sizes_are_refused(size, channels):
+    with pytest.raises(InputError, match="image_size"):
+        GeneratorConfig(image_size=size, channels=channels)
+
+
+def test_the_discriminator_judges_patches_of_a_112_pixel_image():
+    with torch.device("meta"):
+        judge = PatchDiscriminator()
+        assert judge(torch.empty(2, 3, 112, 112)).shape == (2, 1, 11, 11)
+        assert [c.out_channels for c in judge.stem] == [32, 16, 16]
+    assert sum(isinstance(m, nn.GroupNorm) for m in judge.modules()) == 6

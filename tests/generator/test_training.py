@@ -1,0 +1,266 @@
+"""Training of the generator: it learns, computes what it should, survives bad batches."""
+
+import itertools
+import logging
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from vec2face.generator import losses
+from vec2face.generator.batches import batch_indices, batches
+from vec2face.generator.step import GeneratorRun, _Pass
+from vec2face.generator.training import Curve, _continue, train_generator
+from vec2face.runtime.checkpoint import Checkpoint
+from vec2face.runtime.files import InputError
+from vec2face.runtime.processes import world
+
+GOLDEN = [
+    {
+        "step": 5, "mse": 0.254658, "gradient": 0.304001, "ssim": 0.989126, "token": 1.4921,
+        # switched on in the last step of these five, and in the last two
+        "identity": 5 * 0.185722, "perceptual": 0.0673579, "adversarial": -0.0471335 * 5 / 2,
+        "discriminator": 0.126282 * 5 / 2,
+    },
+    {
+        "step": 10, "mse": 0.135352, "gradient": 0.12541, "ssim": 0.975089, "token": 1.45735,
+        "identity": 0.980577, "perceptual": 0.0340444, "adversarial": -0.0355972,
+        "discriminator": 0.171506,
+    },
+]  # fmt: skip
+
+
+def start(params, faces):
+    """Return a run, and its batches from the first step on."""
+    images, features = faces
+    steps = range(params.training.steps)
+    torch.manual_seed(0)
+    return (
+        GeneratorRun(params, features, world()),
+        batches(lambda chosen: images[chosen], features, params, world(), steps),
+    )
+
+
+def flat(tree):
+    """Return copies of all tensors in nested dicts and lists, in order."""
+    if isinstance(tree, dict | list):
+        values = tree.values() if isinstance(tree, dict) else tree
+        return [leaf for value in values for leaf in flat(value)]
+    return [tree.clone()] if isinstance(tree, torch.Tensor) else []
+
+
+def test_it_learns_what_features_say(make, faces, tmp_path):
+    log = []
+    train_generator(
+        *faces, make(steps=60, losses={"adversarial": 0, "perceptual": 0, "identity": 0}),
+        tmp_path, on_log=log.append,
+    )  # fmt: skip
+    assert log[-1]["mse"] < 0.7 * log[0]["mse"]
+
+
+def test_losses_are_those_of_the_first_version(make, faces, tmp_path):
+    """Recorded before micro-batches, processes and precisions; refactoring keeps them."""
+    log = []
+    params = make(
+        dropout=0.1,
+        discriminator=(0.3, 5e-4),
+        steps=10,
+        losses={"adversarial": 1.0, "ssim": 0.1, "token": 1.0},
+    )
+    train_generator(*faces, params, tmp_path, on_log=log.append, log_every=5)
+    for found, expected in zip(log, GOLDEN, strict=True):
+        assert set(found) == set(expected)
+        assert found == pytest.approx(expected, rel=2e-3)
+
+
+def test_micro_batches_add_up_to_the_batch(make, faces):
+    # With the whole batch seen by all losses and no adversary, nothing depends on the cut.
+    parts = {"adversarial": 0, "recognizer_share": 1.0, "ssim": 0.1, "token": 1.0}
+    found, gradients = {}, {}
+    for size in (None, 3):
+        run, drawn = start(make(micro_batch=size, clip=1e6, losses=parts), faces)
+        found[size] = run.step(next(drawn))
+        gradients[size] = torch.cat([p.grad.flatten() for p in run.generator.parameters()])
+    assert found[3] == pytest.approx(found[None], rel=1e-5)
+    error = (gradients[3] - gradients[None]).norm() / gradients[None].norm()
+    assert error < 1e-4
+
+
+def test_the_generators_adversarial_loss_does_not_reach_the_discriminator(make, faces):
+    run, drawn = start(make(discriminator=(0.0, 5e-4), losses={"adversarial": 1.0}), faces)
+    (piece,) = next(drawn).pieces
+    run.discriminator.requires_grad_(False)
+    total, found, _ = run._generate(piece, 0.9, run.discriminator)
+    total.backward()
+    assert "adversarial" in found
+    assert all(p.grad is None for p in run.discriminator.parameters())
+    assert all(p.grad is not None for p in run.generator.parameters())
+
+
+def test_the_discriminator_is_not_evaluated_before_it_counts(make, faces, monkeypatch):
+    run, drawn = start(make(discriminator=(0.5, 5e-4), steps=2), faces)
+    calls = []
+    run.discriminator.register_forward_hook(lambda *_: calls.append(1))
+    assert "discriminator" not in run.step(next(drawn))
+    assert not calls
+    before = flat(run.discriminator.state_dict())
+    assert "discriminator" in run.step(next(drawn))
+    assert len(calls) == 3
+    assert not all(map(torch.equal, before, flat(run.discriminator.state_dict())))
+
+
+@pytest.mark.parametrize("released", [False, True])
+def test_the_released_slip_weighs_the_adversarial_loss_by_one(make, faces, released, monkeypatch):
+    asked = []
+    monkeypatch.setattr(losses, "adaptive_weight", lambda *_: asked.append(1) or 0.5)
+    run, drawn = start(
+        make(released, discriminator=(0.0, 5e-4), losses={"adversarial": 1.0}), faces
+    )
+    run.step(next(drawn))
+    assert asked == ([] if released else [1])
+
+
+def poison(monkeypatch, steps):
+    """Make the pixel loss of micro-batch 1 of 2 not a number in some steps."""
+    honest, calls = losses.mse, itertools.count()
+
+    def mse(fake, real):
+        step, piece = divmod(next(calls), 2)
+        return honest(fake, real) * (float("nan") if step in steps and piece == 1 else 1)
+
+    monkeypatch.setattr(losses, "mse", mse)
+
+
+def test_a_step_that_is_not_finite_changes_nothing_and_is_reported(
+    make, faces, monkeypatch, caplog
+):
+    poison(monkeypatch, {1})
+    run, drawn = start(make(discriminator=(0.0, 5e-4), micro_batch=6), faces)
+    assert run.step(next(drawn))
+    before, batch = flat(run.state()), next(drawn)
+    with caplog.at_level(logging.WARNING):
+        assert run.step(batch) is None
+    after = flat(run.state())
+    assert len(after) == len(before) > 100  # weights, moments, average of both networks
+    assert all(map(torch.equal, before, after))
+    assert run.state()["patience"] == {"skipped": [1]}
+    assert "step 1 is left out: mse nan" in caplog.text
+    assert f"images {batch.chosen[6:].tolist()}" in caplog.text
+    assert run.step(next(drawn))
+
+
+def test_a_gradient_that_is_not_finite_is_as_bad(make, faces, caplog):
+    run, drawn = start(make(), faces)
+    run.generator.to_image.out.bias.register_hook(lambda grad: grad * float("inf"))
+    before, batch = flat(run.generator.state_dict()), next(drawn)
+    assert run.step(batch) is None
+    assert f"gradient of the generator inf; on images {batch.chosen.tolist()}" in caplog.text
+    assert all(map(torch.equal, before, flat(run.generator.state_dict())))
+
+
+def test_repeated_failures_stop_and_single_ones_do_not(make, faces, monkeypatch, tmp_path):
+    poison(monkeypatch, {1, 4})
+    log = []
+    params = make(steps=6, micro_batch=6, losses={"adversarial": 0})
+    train_generator(*faces, params, tmp_path / "twice", on_log=log.append, log_every=2)
+    assert Checkpoint(tmp_path / "twice").load()[1]["run"]["patience"] == {"skipped": [1, 4]}
+    assert np.isfinite([entry["mse"] for entry in log]).all()
+    poison(monkeypatch, {1, 2, 3})
+    with pytest.raises(FloatingPointError, match=r"step 3 .*steps \[1, 2\].*learning rate"):
+        train_generator(*faces, params, tmp_path / "thrice")
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_half_precision_spares_attention_losses_and_recognizer(make, faces, precision, monkeypatch):
+    seen = {}
+
+    def watch(name, dtype):
+        seen.setdefault(name, set()).add(dtype)
+
+    run, drawn = start(make(discriminator=(0.0, 5e-4), precision=precision, dropout=0.1), faces)
+    run.generator.to_map.register_forward_hook(lambda *x: watch("generator", x[2].dtype))
+    run.discriminator.register_forward_hook(lambda *x: watch("discriminator", x[2].dtype))
+    block = run.generator.decoder[0].attn
+    block.proj.register_forward_pre_hook(lambda _, x: watch("attention", x[0].dtype))
+    run.recognizer.network.register_forward_hook(lambda *x: watch("recognizer", x[2][0].dtype))
+    exact = start(make(discriminator=(0.0, 5e-4), dropout=0.1), faces)[0]
+    run.scaler.load_state_dict(run.scaler.state_dict() | {"scale": 2.0**8})
+    for _ in range(3):
+        batch = next(drawn)
+        found, expected = run.step(batch), exact.step(batch)
+        assert found["mse"] == pytest.approx(expected["mse"], rel=0.02)
+    half = {getattr(torch, precision)}
+    assert seen == {
+        "generator": half, "discriminator": half,
+        "attention": {torch.float32}, "recognizer": {torch.float32},
+    }  # fmt: skip
+    assert {p.dtype for p in run.generator.parameters()} == {torch.float32}
+
+
+def test_a_scale_too_large_for_float16_falls_and_is_no_failure(make, faces):
+    run, drawn = start(make(precision="float16"), faces)
+    run.scaler.load_state_dict(run.scaler.state_dict() | {"scale": 2.0**40})
+    before = flat(run.generator.state_dict())
+    assert run.step(next(drawn)) is None
+    assert all(map(torch.equal, before, flat(run.generator.state_dict())))
+    assert run.patience.skipped == []
+    assert run.state()["scaler"]["scale"] == 2.0**39
+
+
+def test_compiled_networks_compute_the_same(make, faces, monkeypatch):
+    # The tracing is tested; the code generator behind it takes minutes and is PyTorch's own.
+    compiled = []
+
+    def compile_quickly(network):
+        compiled.append(network)
+        nn.Module.compile(network, backend="eager")
+
+    monkeypatch.setattr(_Pass, "compile", compile_quickly)
+    run, drawn = start(make(compile=True, precision="bfloat16"), faces)
+    assert [type(p.network).__name__ for p in compiled] == ["Vec2Face", "PatchDiscriminator"]
+    batch = next(drawn)
+    assert run.step(batch) == start(make(precision="bfloat16"), faces)[0].step(batch)
+
+
+def test_batches_are_whole_epochs_in_new_orders():
+    count, batch = 10, 4
+    drawn = np.concatenate([batch_indices(0, step, batch, count) for step in range(5)])
+    first, second = drawn[:10], drawn[10:]
+    assert sorted(first) == sorted(second) == list(range(10))
+    assert first.tolist() != second.tolist()
+
+
+def test_what_does_not_match_is_refused(make, faces, tmp_path):
+    images, features = faces
+    with pytest.raises(ValueError, match="24 images, 23 features"):
+        train_generator(images, features[:-1], make(), tmp_path)
+    with pytest.raises(InputError, match=r"training.micro_batch: 5 does not divide"):
+        train_generator(images, features, make(micro_batch=5), tmp_path)
+    features = features.copy()
+    features[5, 2] = np.nan
+    with pytest.raises(ValueError, match="image 5 is not finite"):
+        train_generator(images, features, make(), tmp_path)
+
+
+def test_processes_that_find_different_checkpoints_are_stopped(tmp_path):
+    class Two:
+        def gather(self, value):
+            return [value, 3]
+
+    with pytest.raises(InputError, match=r"steps \[0, 3\].*share"):
+        _continue(Checkpoint(tmp_path), None, Curve(None), Two())
+
+
+def test_a_curve_takes_the_mean_over_the_steps_that_had_the_loss():
+    seen = []
+    curve = Curve(seen.append)
+    for found in ({"mse": 1.0}, None, {"mse": 2.0}, {"mse": 6.0, "identity": 0.5}):
+        curve.add(found)
+    again = Curve(seen.append)
+    again.load(curve.state())
+    again.add({"mse": 7.0})
+    again.close(5)
+    again.add({"mse": 3.0})
+    again.close(6)
+    assert seen == [{"step": 5, "mse": 4.0, "identity": 0.5}, {"step": 6, "mse": 3.0}]

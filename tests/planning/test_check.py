@@ -1,0 +1,125 @@
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from vec2face.config import Params
+from vec2face.faces.benchmarks import save_benchmark
+from vec2face.faces.images import encode
+from vec2face.faces.record import RecordWriter
+from vec2face.planning import check as preflight
+from vec2face.planning.cost import StageCost, backbone_cost, file_cost
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """A folder with the pipeline's definition and nothing else."""
+    for name in ("dvc.yaml", "params.yaml", "data/world/dvc.yaml"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(name, tmp_path / name)
+    from dvc.repo import Repo  # noqa: PLC0415 - slow
+
+    Repo.init(tmp_path, no_scm=True)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_each_input_is_called_by_its_state(project):
+    p = Params.load()
+    paths = p.paths.model_copy(
+        update={"faces": "nowhere.rec", "benchmarks": "broken.bin", "second_recognizer": "x.onnx"}
+    )
+    Path("broken.bin").write_bytes(b"nothing of the kind")
+    Path("x.onnx").write_bytes(b"nor this")
+    found = {f.key: f for f in preflight.inspect(p.model_copy(update={"paths": paths}))}
+    assert found["paths.faces"].state == "missing"
+    assert found["paths.pca_faces"].state == "made by the pipeline"
+    assert found["paths.benchmarks"].state == "unreadable"
+    assert "broken.bin" in found["paths.benchmarks"].content
+    assert found["paths.second_recognizer"].state == "unreadable"
+    for own in ("paths.generator", "training_sets.generated", "training_sets.real"):
+        assert found[own].state == "made by the pipeline"
+    assert [f.key for f in found.values() if f.bad] == [
+        "paths.faces", "paths.benchmarks", "paths.second_recognizer"
+    ]  # fmt: skip
+
+
+def test_faces_of_too_few_people_are_told(project):
+    p = Params.load()
+    with RecordWriter("train.rec") as writer:
+        writer.append(b"", 3)
+    paths = p.paths.model_copy(update={"faces": "train.rec"})
+    (found,) = (f for f in preflight.inspect(p.model_copy(update={"paths": paths})) if f.bad)
+    assert (found.key, found.state) == ("paths.faces", "too small")
+    assert found.content == "1 images of 1 people, but subset asks for 440 people"
+
+
+def test_a_page_that_was_saved_as_weights_is_no_vgg16(project):
+    p = Params.load()
+    losses = p.training.losses.model_copy(update={"lpips": 1.0})
+    training = p.training.model_copy(update={"losses": losses, "lpips_weights": "vgg16.pth"})
+    Path("vgg16.pth").write_text("<html>not found</html>")
+    found = {f.key: f for f in preflight.inspect(p.model_copy(update={"training": training}))}
+    assert found["training.lpips_weights"].state == "unreadable"
+    assert "not torchvision's VGG16" in found["training.lpips_weights"].content
+
+
+def test_generators_and_sets_of_others_are_inputs_too(project):
+    p = Params.load()
+    paths = p.paths.model_copy(update={"generator": "vec2face.pth"})
+    sets = p.training_sets | {"dcface": "data/external/dcface.rec"}
+    torch.save({"model": {}}, "vec2face.pth")
+    changed = p.model_copy(update={"paths": paths, "training_sets": sets})
+    found = {f.key: f for f in preflight.inspect(changed)}
+    assert found["training_sets.dcface"].state == "missing"
+    assert found["paths.generator"].state == "unreadable"
+    assert "no model_vec2face" in found["paths.generator"].content
+
+
+def test_the_default_rendered_world_is_expected_before_it_exists(project):
+    found, assumed = preflight.expect(Params.load())
+    costs = {c.stage: c for c in found}
+    assert 0 < costs["pca"].flop < costs["generator"].flop
+    assert any("pca_faces" in line and "2400 images" in line for line in assumed)
+
+
+@pytest.mark.parametrize("world", ["photos", "paper"])
+def test_what_is_not_there_is_counted_at_the_scale_of_the_run_and_told(project, world):
+    p = Params.load(ROOT / f"params/{world}.yaml")
+    assert {f.content for f in preflight.inspect(p) if f.state == "missing"} == {
+        "photos": {"docs/photographs.md says what it may be"},
+        "paper": {"data/README.md says where to get it"},
+    }[world]
+    found, assumed = preflight.expect(p)
+    trained = p.subset.identities * p.subset.images_per_identity
+    images = {"photos": trained, "paper": 5_822_653}[world]
+    (pca,) = (c.flop for c in found if c.stage == "pca")
+    assert pca == images * backbone_cost("iresnet100").forward
+    told = [line.split()[0] for line in assumed]
+    keys = ("pca_faces", "benchmarks", "recognizer", "second_recognizer")
+    assert told == [f"paths.{key}" for key in keys]
+
+
+def test_inputs_that_are_there_are_counted(project):
+    shutil.copytree(ROOT / "models/world", "models/world")
+    images = [encode(np.zeros((56, 56, 3), np.uint8))] * 80
+    for name in ("one", "two"):
+        save_benchmark(f"data/world/benchmarks/{name}.bin", images, [True, False] * 20)
+    p = Params.load()
+    found, assumed = preflight.expect(p)
+    assert not any("benchmarks" in line or "recognizer" in line for line in assumed)
+    recognizers = [f"models/world/{name}.onnx" for name in ("identity", "second")]
+    judges = sum(file_cost(path).forward for path in recognizers)
+    (evaluate,) = (c.flop for c in found if c.stage == "evaluate")
+    fr = backbone_cost(p.fr.backbone, p.image_size, p.fr.embedding, tuple(p.fr.widths)).forward
+    assert evaluate == pytest.approx(2 * 160 * (3 * fr + judges))
+
+
+def test_a_shortage_names_what_is_short(monkeypatch):
+    monkeypatch.setattr(preflight, "machine", lambda: {"disk": 1e9, "memory": 1e9, "device": 0})
+    short = preflight.shortages([StageCost("a", 0, 6e8, 9e8, 1e12), StageCost("b", 0, 6e8)])
+    assert short == ["disk: about 1.2 GB needed, 1.0 GB there"]

@@ -1,0 +1,406 @@
+import copy
+import json
+import os
+import resource
+import signal
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch.nn.functional import cross_entropy
+
+from tests import ranks
+from vec2face.evaluation.verification import squared_distances
+from vec2face.randomness import stream, torch_seed
+from vec2face.recognizers import training as recognizer
+from vec2face.recognizers.augment import NONE, Augmentation
+from vec2face.recognizers.backbones import build_backbone
+from vec2face.recognizers.batches import batches
+from vec2face.recognizers.heads import build_head
+from vec2face.recognizers.network import embed, save_recognizer, untrained_recognizer
+from vec2face.recognizers.step import RecognizerRun
+from vec2face.recognizers.training import RecognizerConfig, train_recognizer
+from vec2face.runtime.files import InputError
+from vec2face.runtime.processes import world
+
+CONFIG = RecognizerConfig(
+    backbone="se_iresnet10",
+    widths=(4, 8, 8, 8),
+    embedding=16,
+    image_size=16,
+    dropout=0.2,
+    scale=16.0,
+    epochs=4,
+    batch=16,
+    schedule="cosine",
+    warmup=0.5,
+    augmentation=Augmentation(crop=0.1, low_resolution=0.1, erasing=0.1),
+)
+
+
+def people(identities=12, each=8, seed=0):
+    """Coloured patterns, one per identity, with noise: easy to tell apart."""
+    rng = np.random.default_rng(seed)
+    base = rng.integers(40, 216, (identities, 4, 4, 3)).repeat(4, 1).repeat(4, 2)
+    noise = rng.normal(0, 25, (identities, each, 16, 16, 3))
+    images = np.clip(base[:, None] + noise, 0, 255).astype(np.uint8)
+    return images.reshape(-1, 16, 16, 3), np.repeat(np.arange(identities), each)
+
+
+def weights(module):
+    return vector(module.state_dict())
+
+
+def vector(state):
+    """All but the counters, which would hide how small a difference is."""
+    return torch.cat([t.flatten().double() for t in state.values() if t.is_floating_point()])
+
+
+def test_learns_to_tell_identities_apart(tmp_path):
+    images, labels = people()
+    entries = []
+    config = replace(CONFIG, epochs=12, margin=0.2)
+    net = train_recognizer(images, labels, config, 0, tmp_path, on_epoch=entries.append)
+    assert [e["epoch"] for e in entries] == list(range(1, 13))
+    assert entries[-1]["loss"] < 0.6 * entries[0]["loss"]
+    # The training identities under fresh noise: pairs of one nearer than pairs of two.
+    again = np.random.default_rng(9).normal(0, 25, images.shape)
+    noisy = np.clip(images[::8].repeat(8, 0) + again, 0, 255).astype(np.uint8)
+    pair = np.stack([noisy, np.roll(noisy, 1, 0)], 1).reshape(-1, 16, 16, 3)
+    distances = squared_distances(embed(net, pair))
+    same = labels == np.roll(labels, 1)
+    assert distances[same].mean() < 0.5 * distances[~same].mean()
+
+
+def test_is_a_function_of_the_seed(tmp_path):
+    images, labels = people()
+    first, again, other = (
+        weights(train_recognizer(images, labels, CONFIG, seed, tmp_path / name))
+        for name, seed in (("a", 0), ("b", 0), ("c", 1))
+    )
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+def test_training_starts_from_the_untrained_floor(tmp_path):
+    images, labels = people()
+    config = replace(CONFIG, epochs=0)
+    start = train_recognizer(images, labels, config, 5, tmp_path)
+    floor = untrained_recognizer(config.architecture(), images, seed=5)
+    assert all(map(torch.equal, start.parameters(), floor.parameters()))
+
+
+def test_leaves_the_global_random_state_alone(tmp_path):
+    images, labels = people()
+    torch.manual_seed(3)
+    expected = torch.rand(2)
+    torch.manual_seed(3)
+    train_recognizer(images, labels, CONFIG, 0, tmp_path)
+    assert torch.equal(torch.rand(2), expected)
+
+
+def train(folder, config=CONFIG, vanish=0, hold=False):
+    """Train in this process or with others; write weights and curve of the first.
+
+    With ``hold`` it never ends, so that a kill comes in time however slow the machine is.
+    """
+    torch.set_num_threads(1)
+    curve = []
+
+    def follow(entry):
+        curve.append(entry)
+        if entry["epoch"] == vanish:
+            os._exit(1)
+        while hold and entry["epoch"] == config.epochs:
+            time.sleep(0.1)
+
+    net = train_recognizer(*people(), config, 0, folder, on_epoch=follow, save_seconds=0.05)
+    if world().main:
+        save_recognizer(folder / "net.safetensors", net, config.architecture())
+        (folder / "curve.json").write_text(json.dumps(curve))
+
+
+def test_a_run_killed_at_random_points_ends_in_the_same_weights(tmp_path):
+    config = replace(CONFIG, epochs=10)
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "killed").mkdir()
+    ranks.finish(ranks.start(train, tmp_path / "whole", replace(CONFIG, epochs=0)))  # warms up
+    began = time.monotonic()
+    assert ranks.finish(ranks.start(train, tmp_path / "whole", config)) == [0]
+    seconds = time.monotonic() - began
+    rng = np.random.default_rng()  # other points in every run of this test
+    for _ in range(3):
+        (process,) = ranks.start(train, tmp_path / "killed", config, 0, True)
+        process.join(rng.uniform(0.1, 0.5) * seconds)  # the clock of a busy machine
+        process.kill()
+        assert ranks.finish([process]) == [-signal.SIGKILL]
+    assert ranks.finish(ranks.start(train, tmp_path / "killed", config)) == [0]
+    for name in ("net.safetensors", "curve.json"):
+        whole, resumed = ((tmp_path / n / name).read_bytes() for n in ("whole", "killed"))
+        assert whole == resumed
+
+
+SHARED = replace(CONFIG, micro_batch=4, sample_rate=0.6, lr=0.002)  # rounding grows with lr
+
+
+def shared(folder):
+    train(folder / "two", SHARED)
+    train(folder / "elastic", SHARED, vanish=2)
+
+
+def test_two_processes_train_what_one_trains_and_one_continues_what_two_began(tmp_path):
+    for name in ("one", "two", "elastic"):
+        (tmp_path / name).mkdir()
+    codes = ranks.finish(ranks.start(shared, tmp_path, size=2))
+    assert all(codes)  # the first vanished after two epochs, so the second could not go on
+    assert not (tmp_path / "elastic" / "net.safetensors").exists()
+    train(tmp_path / "one", SHARED)
+    train(tmp_path / "elastic", SHARED)
+    net, curve = (
+        load_file(tmp_path / "one" / "net.safetensors"),
+        json.loads((tmp_path / "one" / "curve.json").read_text()),
+    )
+    for name in ("two", "elastic"):
+        other = load_file(tmp_path / name / "net.safetensors")
+        assert (vector(other) - vector(net)).norm() < 1e-5 * vector(net).norm()
+        lines = json.loads((tmp_path / name / "curve.json").read_text())
+        for line, expected in zip(lines, curve, strict=True):
+            assert line == pytest.approx(expected, rel=1e-4)
+
+
+def steps_by_hand(config, seed, steps):
+    """Plain PyTorch, micro-batch by micro-batch: the weights after each step."""
+    images, labels = people()
+    torch.manual_seed(torch_seed(seed, "recognizer"))
+    net = build_backbone(**config.architecture()).to(memory_format=torch.channels_last).train()
+    head = build_head(config.head, config.embedding, 12, scale=config.scale)
+    every = [p for m in (net, head) for p in m.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in every if p.ndim > 1]},
+        {"params": [p for p in every if p.ndim <= 1], "weight_decay": 0},
+    ]
+    optimizer = torch.optim.SGD(groups, lr=0, momentum=0.9, weight_decay=config.weight_decay)
+    order = batches(lambda i: images[i], 96, config.batch, range(steps), seed, config.augmentation)
+    micro = config.micro_batch or config.batch
+    for step, (indices, (pictures,)) in enumerate(order):
+        for group in optimizer.param_groups:
+            group["lr"] = config.rate(step, 96 // config.batch)
+        before = copy.deepcopy(net.state_dict())
+        after, gradients = [], []
+        for number, first in enumerate(range(0, config.batch, micro)):
+            net.load_state_dict(before)
+            optimizer.zero_grad()
+            torch.manual_seed(torch_seed(seed, "dropout", step, number))
+            target = torch.from_numpy(labels[indices[first : first + micro]])
+            logits, penalty = head(net(pictures[first : first + micro]), target)
+            (cross_entropy(logits, target) + penalty).backward()
+            gradients.append([p.grad.clone() for p in every])
+            after.append([b.clone() for b in net.buffers()])
+        for buffer, *values in zip(net.buffers(), *after, strict=True):
+            buffer.copy_(torch.stack(values).double().mean(0))
+        for p, *values in zip(every, *gradients, strict=True):
+            p.grad = torch.stack(values).mean(0)
+        torch.nn.utils.clip_grad_norm_(every, config.clip)
+        optimizer.step()
+        yield net.state_dict() | {"head": head.weight.detach()}
+
+
+@pytest.mark.parametrize("head", ["arcface", "magface"])
+@pytest.mark.parametrize("micro_batch", [None, 4])
+def test_a_step_is_that_of_plain_pytorch(tmp_path, head, micro_batch):
+    """Bit by bit without micro-batches, but for rounding with them."""
+    config = replace(CONFIG, head=head, micro_batch=micro_batch, lr=0.01)
+    with torch.random.fork_rng():
+        torch.manual_seed(torch_seed(0, "recognizer"))
+        run = RecognizerRun(config, 12, 16, 0, world())
+        images, labels = people()
+        parts = [part for _, part in run.rounds]
+        made = batches(lambda i: images[i], 96, 16, range(5), 0, config.augmentation, parts)
+        taken = []
+        for step, (indices, pictures) in enumerate(made):
+            run.step(step, pictures, torch.from_numpy(labels[indices]), config.rate(step, 6))
+            state = run.backbone.state_dict() | {"head": run.head.weight}
+            taken.append({name: value.clone() for name, value in state.items()})
+        by_hand = [copy.deepcopy(state) for state in steps_by_hand(config, 0, 5)]
+    for mine, theirs in zip(taken, by_hand, strict=True):
+        if micro_batch:
+            assert (vector(mine) - vector(theirs)).norm() < 1e-6 * vector(theirs).norm()
+        else:
+            assert all(torch.equal(mine[name], value) for name, value in theirs.items())
+
+
+def test_a_state_of_other_labels_is_not_continued(tmp_path, caplog):
+    images, labels = people()
+    train_recognizer(images, labels, CONFIG, 0, tmp_path)
+    other = labels[::-1].copy()
+    got = train_recognizer(images, other, CONFIG, 0, tmp_path)
+    assert "starting afresh" in caplog.text
+    assert torch.equal(
+        weights(got), weights(train_recognizer(images, other, CONFIG, 0, tmp_path / "fresh"))
+    )
+
+
+def test_every_image_is_seen_once_an_epoch_in_the_order_of_the_seed():
+    images, _ = people()
+    got = list(batches(lambda i: images[i], 96, 16, range(3, 12), 4, NONE))
+    assert [len(g[0]) for g in got] == [16] * 9
+    assert np.array_equal(
+        np.concatenate([i for i, _ in got[3:]]), stream(4, "order", 1).permutation(96)
+    )
+    indices, (tensor,) = got[0]
+    assert np.allclose(tensor.permute(0, 2, 3, 1).numpy(), images[indices] / 127.5 - 1, atol=1e-6)
+
+
+def test_rates():
+    paper = RecognizerConfig()
+    rates = [round(paper.rate(e * 10, 10), 8) for e in (0, 11, 12, 19, 20, 23, 24, 25)]
+    assert rates == [0.1, 0.1, 0.01, 0.01, 0.001, 0.001, 0.0001, 0.0001]
+    shares = RecognizerConfig(epochs=10, milestones=(0.5, 0.8))
+    assert [round(shares.rate(e, 1), 8) for e in (4, 5, 7, 8)] == [0.1, 0.01, 0.01, 0.001]
+    cosine = RecognizerConfig(epochs=10, schedule="cosine", warmup=2)
+    curve = [cosine.rate(s, 10) for s in range(100)]
+    assert np.argmax(curve) == 20
+    assert curve[20] == 0.1
+    assert 0 < curve[0] < 0.01
+    assert curve[-1] < 1e-4
+    with pytest.raises(ValueError, match="schedule"):
+        RecognizerConfig(schedule="steps").rate(0, 1)
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "said"),
+    [
+        (np.zeros((4, 16, 16, 3), np.uint8), np.arange(3), "4 images"),
+        (np.zeros((4, 8, 8, 3), np.uint8), np.arange(4), "16, 16"),
+        (np.zeros((4, 16, 16, 3), np.float32), np.arange(4), "uint8"),
+        (np.zeros((4, 16, 16, 3), np.uint8), np.arange(4) - 1, ">= 0"),
+    ],
+)
+def test_refuses(tmp_path, images, labels, said):
+    with pytest.raises(ValueError, match=said):
+        train_recognizer(images, labels, CONFIG, 0, tmp_path)
+
+
+def first_steps(config, count=2):
+    """A run, and the (pictures, labels) of its first steps."""
+    images, labels = people()
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        run = RecognizerRun(config, 12, 16, 0, world())
+    parts = [part for _, part in run.rounds]
+    made = batches(lambda i: images[i], 96, 16, range(count), 0, config.augmentation, parts)
+    return run, [(pictures, torch.from_numpy(labels[indices])) for indices, pictures in made]
+
+
+def everything(run):
+    """All tensors of a run's state."""
+    found = []
+
+    def collect(part):
+        if isinstance(part, torch.Tensor):
+            found.append(part.clone())
+        for inner in part.values() if isinstance(part, dict) else ():
+            collect(inner)
+
+    collect(run.state())
+    return found
+
+
+@pytest.mark.parametrize("where", ["pictures", "gradient"])
+def test_a_step_that_is_not_finite_changes_nothing(where):
+    run, (first, second) = first_steps(replace(CONFIG, micro_batch=8, sample_rate=0.5))
+    assert run.step(0, *first, 0.1).taken
+    before = everything(run)
+    if where == "pictures":
+        bad = [second[0][0], torch.full_like(second[0][1], torch.nan)]
+        assert not run.step(1, bad, second[1], 0.1).taken
+    else:
+        hook = run.parameters[3].register_hook(lambda g: g * torch.inf)
+        found = run.step(1, *second, 0.1)
+        hook.remove()
+        assert not found.taken
+        assert np.isfinite(found.loss)
+    after = everything(run)
+    assert len(after) > 100
+    assert all(map(torch.equal, before, after))
+    assert run.step(1, *second, 0.1).taken
+    assert not all(map(torch.equal, before, everything(run)))
+
+
+def poisoned(monkeypatch, *steps):
+    """From now on the images of these steps are not numbers."""
+
+    def with_poison(*arguments):
+        for step, (indices, pictures) in enumerate(batches(*arguments)):
+            yield indices, [p * torch.nan for p in pictures] if step in steps else pictures
+
+    monkeypatch.setattr(recognizer, "batches", with_poison)
+
+
+def test_a_step_that_is_not_finite_is_reported_and_left_out(tmp_path, monkeypatch, caplog):
+    poisoned(monkeypatch, 3)
+    curve = []
+    net = train_recognizer(*people(), CONFIG, 0, tmp_path, on_epoch=curve.append)
+    bad = stream(0, "order", 0).permutation(96)[48:64].tolist()
+    assert f"step 3 is left out: loss nan, gradient norm nan; on images {bad}" in caplog.text
+    assert torch.isfinite(weights(net)).all()
+    assert len(curve) == 4
+    assert all(np.isfinite([*e.values()]).all() for e in curve)
+
+
+def test_many_steps_that_are_not_finite_stop_the_run(tmp_path, monkeypatch):
+    poisoned(monkeypatch, 2, 3, 5)
+    with pytest.raises(FloatingPointError, match=r"step 5 is left out.*so were steps \[2, 3\]"):
+        train_recognizer(*people(), CONFIG, 0, tmp_path)
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_low_precision_is_near_the_full_one(precision):
+    plain, data = first_steps(replace(CONFIG, lr=0.01))
+    low, _ = first_steps(replace(CONFIG, precision=precision))
+    for step, (pictures, labels) in enumerate(data):
+        expected = plain.step(step, pictures, labels, 0.01)
+        found = low.step(step, pictures, labels, 0.01)
+        assert found.taken
+        assert found.loss == pytest.approx(expected.loss, rel=0.02)
+        assert found.norm == pytest.approx(expected.norm, rel=0.2)
+    factor = low.scaler.get_scale()
+    assert factor < 65536 if precision == "float16" else factor == 1
+
+
+def test_float16_finds_its_factor_and_keeps_it(tmp_path):
+    run, (first, second) = first_steps(replace(CONFIG, precision="float16"))
+    assert run.step(0, *first, 0.1).taken
+    run.scaler.update(2.0**40)
+    assert run.step(0, *first, 0.1).taken
+    factor = run.scaler.get_scale()
+    assert 1 <= factor < 2.0**40
+    other, _ = first_steps(replace(CONFIG, precision="float16"))
+    other.load(run.state())
+    assert other.scaler.get_scale() == factor
+    assert run.step(1, *second, 0.1) == other.step(1, *second, 0.1)
+
+
+def test_a_full_disk_keeps_the_last_state_and_the_next_run_ends_alike(tmp_path):
+    expected = train_recognizer(*people(), CONFIG, 0, tmp_path / "whole")
+    fill = []
+
+    def follow(entry):
+        if entry["epoch"] == 2:  # from now on no file may grow beyond a kilobyte
+            fill.append(resource.getrlimit(resource.RLIMIT_FSIZE))
+            resource.setrlimit(resource.RLIMIT_FSIZE, (1024, fill[0][1]))
+
+    try:
+        with pytest.raises(InputError, match=r"state-0000000018\.pt"):
+            train_recognizer(*people(), CONFIG, 0, tmp_path / "full", on_epoch=follow)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, fill[0])
+    assert [p.name for p in sorted((tmp_path / "full").iterdir())] == [
+        "state-0000000006.pt",
+        "state-0000000012.pt",
+    ]
+    again = train_recognizer(*people(), CONFIG, 0, tmp_path / "full")
+    assert torch.equal(weights(again), weights(expected))

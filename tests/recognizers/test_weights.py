@@ -1,0 +1,89 @@
+"""Checkpoints of others: nothing in them is run, what is wrong is named."""
+
+import argparse
+import os
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from vec2face.recognizers.weights import load_into, read_checkpoint, read_state_dict
+from vec2face.runtime.files import InputError
+
+
+class Evil:
+    """Would write a file when unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.path}",)
+
+
+def test_an_old_checkpoints_namespace_is_replaced(tmp_path):
+    content = {"state_dict": {"a": torch.ones(2)}, "args": argparse.Namespace(lr=0.1, gpus=[1, 2])}
+    torch.save(content, tmp_path / "old.pth")
+    assert torch.equal(read_state_dict(tmp_path / "old.pth")["a"], torch.ones(2))
+    assert not isinstance(read_checkpoint(tmp_path / "old.pth")["args"], argparse.Namespace)
+
+
+def test_a_score_of_numpy_is_passed_over(tmp_path):
+    content = {"state_dict": {"a": torch.ones(2)}, "best": np.float64(99.8), "n": np.int64(3)}
+    torch.save(content, tmp_path / "old.pth")
+    assert torch.equal(read_state_dict(tmp_path / "old.pth")["a"], torch.ones(2))
+
+
+@pytest.mark.parametrize("where", [None, "state_dict", "state_dict_backbone", "model"])
+def test_weights_are_found_and_half_ones_widened(tmp_path, where):
+    weights = {"a": torch.ones(2).half(), "n": torch.tensor(3)}
+    torch.save({where: weights, "epoch": 1} if where else weights, tmp_path / "w.pt")
+    found = read_state_dict(tmp_path / "w.pt")
+    assert found["a"].dtype == torch.float32
+    assert found["n"].dtype == torch.int64
+
+
+def test_code_in_a_checkpoint_is_not_run(tmp_path):
+    torch.save({"state_dict": {}, "hook": Evil(tmp_path / "ran")}, tmp_path / "evil.pth")
+    with pytest.raises(InputError, match=r"evil\.pth: it holds a posix\.system.*save the weights"):
+        read_checkpoint(tmp_path / "evil.pth")
+    (tmp_path / "bare.pth").write_bytes(pickle.dumps(Evil(tmp_path / "ran")))
+    with pytest.raises(InputError, match=r"bare\.pth"):
+        read_checkpoint(tmp_path / "bare.pth")
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"PK\x03\x04rubbish"])
+def test_other_files_are_refused(tmp_path, content):
+    (tmp_path / "x.pth").write_bytes(content)
+    with pytest.raises(InputError, match=r"x\.pth: not a PyTorch checkpoint"):
+        read_checkpoint(tmp_path / "x.pth")
+
+
+def test_a_truncated_checkpoint_is_refused(tmp_path):
+    torch.save({"a": torch.ones(1000)}, tmp_path / "x.pth")
+    (tmp_path / "x.pth").write_bytes((tmp_path / "x.pth").read_bytes()[:-500])
+    with pytest.raises(InputError, match=r"x\.pth: not a PyTorch checkpoint"):
+        read_checkpoint(tmp_path / "x.pth")
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(InputError, match=r"none\.pth: no such checkpoint"):
+        read_checkpoint(tmp_path / "none.pth")
+
+
+def test_a_checkpoint_without_weights_says_what_it_holds(tmp_path):
+    torch.save({"optimizer": {}, "epoch": 3}, tmp_path / "x.pth")
+    with pytest.raises(InputError, match=r"entries optimizer, epoch, not a state dict"):
+        read_state_dict(tmp_path / "x.pth")
+
+
+def test_loading_fills_in_counters_only():
+    net = nn.BatchNorm1d(2)
+    state = {k: v + 1 for k, v in net.state_dict().items() if k != "num_batches_tracked"}
+    load_into(net, state, "x")
+    assert torch.equal(net.running_var, torch.full((2,), 2.0))
+    with pytest.raises(InputError, match="missing: bias"):
+        load_into(net, {k: v for k, v in state.items() if k != "bias"}, "x")

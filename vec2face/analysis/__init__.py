@@ -1,1 +1,0 @@
-"""Measures, tables, figures and the report: what a run came to."""

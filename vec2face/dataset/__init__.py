@@ -1,0 +1,1 @@
+"""From identity vectors to a labelled dataset of face images."""

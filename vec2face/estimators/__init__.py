@@ -1,0 +1,1 @@
+"""Estimators of face attributes: differentiable networks with named outputs."""

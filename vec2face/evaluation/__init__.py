@@ -1,0 +1,1 @@
+"""What a recognizer and a dataset are worth: verification, separability, reconstruction."""

@@ -1,0 +1,1 @@
+"""The generator: from feature vectors to face images, and its training."""

@@ -1,0 +1,259 @@
+"""The Vec2Face generator: a feature masked autoencoder and an image decoder (paper section 3).
+
+Shapes in comments: B images, R = 49 rows of the feature map, W encoder width, D decoder width.
+
+    rep (B, features) -> e (B, W) -> rows (B, R, W) -> encoder -> decoder -> (B, R, D)
+      -> map (B, front_channels, 7, 7) -> image (B, 3, 7 * 2**doublings, same)
+"""
+
+import json
+import math
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from timm.models.vision_transformer import Block
+from torch import Tensor, nn
+
+from vec2face.generator.masks import ROWS
+from vec2face.runtime.files import InputError, whole_file
+
+SIDE = 7  # the 49 rows form a 7 x 7 map
+
+
+@dataclass(frozen=True)
+class GeneratorConfig:
+    """Sizes of the generator; the defaults are the paper's ViT-Base at 112 pixels.
+
+    ``released`` follows the authors' code where it differs from the paper: in the image decoder a
+    shortcut that changes channels sees its block's output instead of the input; in training the
+    adversarial loss has weight 1 instead of the adaptive one; and the images of a batch share one
+    mask ratio. Weights of theirs need it, and reading them switches it on.
+    """
+
+    features: int = 512  # dimension of the recognizer's feature
+    image_size: int = 112  # 7 * 2**n
+    width: int = 768  # encoder width
+    decoder_width: int = 768
+    encoder_blocks: int = 12
+    encoder_heads: int = 12
+    decoder_blocks: int = 8
+    decoder_heads: int = 16
+    mlp_ratio: float = 4.0
+    dropout: float = 0.1
+    front_channels: int = 256  # channels of the 7 x 7 map
+    channels: tuple[int, ...] = (128, 128, 256, 256, 512)  # fine to coarse, one a level
+    residual_blocks: int = 2  # a level
+    groups: int = 32  # of the decoder's GroupNorm; the largest common divisor with the channels
+    position_std: float = 0.02  # initialisation of the position embeddings
+    expansion_std: float = 1.0  # initialisation of the 1 -> 49 expansion's weights
+    residual_gain: float = 1.0  # initialisation of the blocks' branches, over sqrt(2 * blocks)
+    released: bool = False  # with the slips that the authors' weights were trained with, see below
+
+    def __post_init__(self) -> None:
+        doublings = int(math.log2(self.image_size / SIDE))
+        if SIDE * 2**doublings != self.image_size or len(self.channels) != doublings + 1:
+            raise InputError(
+                f"generator: image_size {self.image_size} must be 7 * 2**n with n + 1 channels, "
+                f"one per level from fine to coarse; got channels {list(self.channels)}"
+            )
+
+
+class Vec2Face(nn.Module):
+    """Turns features of a face recognizer into face images."""
+
+    def __init__(self, config: GeneratorConfig):
+        super().__init__()
+        self.config = config
+        c = config
+        # Features enter standardised by one offset per dimension and one scale (fitted, not
+        # learnt), so that recognizers of any feature scale start training alike.
+        self.feature_mean: Tensor
+        self.feature_std: Tensor
+        self.register_buffer("feature_mean", torch.zeros(c.features))
+        self.register_buffer("feature_std", torch.ones(()))
+        self.embed = nn.Linear(c.features, c.width)
+        self.expand = nn.Linear(1, ROWS)
+        self.encoder_position = nn.Parameter(torch.empty(1, 1 + ROWS, c.width))
+        self.encoder_input_norm = nn.LayerNorm(c.width, eps=1e-6)
+        self.encoder_dropout = nn.Dropout(c.dropout)
+        self.encoder = _blocks(c.width, c.encoder_blocks, c.encoder_heads, c)
+        self.encoder_norm = nn.LayerNorm(c.width, eps=1e-6)
+        self.to_decoder = nn.Linear(c.width, c.decoder_width)
+        self.decoder_position = nn.Parameter(torch.empty(1, 1 + ROWS, c.decoder_width))
+        self.decoder = _blocks(c.decoder_width, c.decoder_blocks, c.decoder_heads, c)
+        self.decoder_norm = nn.LayerNorm(c.decoder_width, eps=1e-6)
+        self.to_map = nn.Linear(c.decoder_width, c.front_channels)
+        self.to_image = ImageDecoder(c)
+        self._initialise()
+
+    @property
+    def image_size(self) -> int:
+        """Side of the images, in pixels."""
+        return self.config.image_size
+
+    def _initialise(self) -> None:
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.xavier_uniform_(module.weight)
+                nn.init.zeros_(module.bias)
+        nn.init.normal_(self.expand.weight, std=self.config.expansion_std)
+        nn.init.normal_(self.encoder_position, std=self.config.position_std)
+        nn.init.normal_(self.decoder_position, std=self.config.position_std)
+        blocks: list[Any] = [*self.encoder, *self.decoder]
+        gain = self.config.residual_gain / math.sqrt(2 * len(blocks))
+        for block in blocks:
+            for last in (block.attn.proj, block.mlp.fc2):
+                last.weight.data.mul_(gain)
+
+    def standardise(self, mean: Tensor, std: float) -> None:
+        """Set the feature offset (features,) and the common scale, fitted on training features."""
+        self.feature_mean.copy_(mean)
+        self.feature_std.fill_(std)
+
+    def feature_map(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the image feature e (B, W) and its expansion to rows (B, R, W)."""
+        e = self.embed((features - self.feature_mean) / self.feature_std)
+        return e, self.expand(e.unsqueeze(2)).transpose(1, 2)
+
+    def rows(self, features: Tensor, drop: Tensor, mask: Tensor) -> Tensor:
+        """Run the masked autoencoder.
+
+        Args:
+            features: (B, features) as the recognizer gives them, not normalised.
+            drop: (B, R) bool, rows that never enter the encoder; equally many in every sample.
+            mask: (B, R) bool, rows whose content is e; contains ``drop``.
+
+        Returns:
+            The decoder's rows (B, R, D).
+        """
+        e, rows = self.feature_map(features)
+        rows = torch.where(mask.unsqueeze(2), e.unsqueeze(1), rows)
+        x = torch.cat([e.unsqueeze(1), rows], 1) + self.encoder_position
+        x = self.encoder_dropout(self.encoder_input_norm(x))
+
+        # Row 0 and the kept rows, in their order; a stable sort keeps the shape static.
+        kept_count = ROWS - int(drop[0].sum())
+        kept = torch.argsort(drop.to(torch.uint8), dim=1, stable=True)[:, :kept_count] + 1
+        kept = torch.cat([kept.new_zeros(len(kept), 1), kept], 1)  # (B, 1 + kept)
+        index = kept.unsqueeze(2).expand(-1, -1, x.shape[2])
+        x = self.encoder_norm(self.encoder(x.gather(1, index)))
+
+        x = self.to_decoder(x)  # (B, 1 + kept, D)
+        summary = x[:, :1]
+        full = summary.expand(-1, 1 + ROWS, -1).scatter(
+            1, kept.unsqueeze(2).expand(-1, -1, x.shape[2]), x
+        )
+        full = torch.cat([summary, torch.where(mask.unsqueeze(2), summary, full[:, 1:])], 1)
+        full = self.decoder_norm(self.decoder(full + self.decoder_position))
+        return full[:, 1:]
+
+    def paint(self, rows: Tensor) -> Tensor:
+        """Decode rows (B, R, D) to images (B, 3, S, S)."""
+        grid = self.to_map(rows).transpose(1, 2).reshape(len(rows), -1, SIDE, SIDE)
+        return self.to_image(grid)
+
+    def forward(self, features: Tensor, drop: Tensor, mask: Tensor) -> Tensor:
+        """Turn features (B, features) into images (B, 3, S, S), roughly in [-1, 1]."""
+        return self.paint(self.rows(features, drop, mask))
+
+    @property
+    def last_layer(self) -> nn.Parameter:
+        """The weight at which the adaptive adversarial weight compares gradients."""
+        return cast(nn.Parameter, self.to_image.out.weight)
+
+    def save(self, path: Path | str) -> None:
+        """Write weights and sizes as one safetensors file."""
+        with whole_file(path) as temporary:
+            tensors = {k: v.contiguous() for k, v in self.state_dict().items()}
+            save_file(tensors, temporary, {"config": json.dumps(asdict(self.config))})
+
+    @classmethod
+    def load(cls, path: Path | str) -> "Vec2Face":
+        """Read what ``save`` wrote, in evaluation mode.
+
+        Raises:
+            InputError: the file is missing, no safetensors file, or not a generator.
+        """
+        try:
+            with safe_open(str(path), "pt") as file:
+                config = json.loads((file.metadata() or {})["config"])
+            config["channels"] = tuple(config["channels"])
+            model = cls(GeneratorConfig(**config))
+            model.load_state_dict(load_file(str(path)))
+        except (OSError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+            raise InputError(f"{path}: not a generator written by this project: {error}") from error
+        return model.eval()
+
+
+class ImageDecoder(nn.Module):
+    """Convolutional decoder: 7 x 7 map to image, nearest upsampling between levels."""
+
+    def __init__(self, config: GeneratorConfig):
+        super().__init__()
+        levels = list(reversed(config.channels))  # coarse to fine
+        current, groups = levels[0], config.groups
+        self.enter = nn.Conv2d(config.front_channels, current, 3, padding=1)
+        layers: list[nn.Module] = [Residual(current, current, groups) for _ in range(2)]
+        for number, width in enumerate(levels):
+            for _ in range(config.residual_blocks):
+                layers.append(Residual(current, width, groups, config.released))
+                current = width
+            if number < len(levels) - 1:
+                layers += [nn.Upsample(scale_factor=2), nn.Conv2d(current, current, 3, padding=1)]
+        self.levels = nn.Sequential(*layers)
+        self.norm = _group_norm(current, groups)
+        self.out = nn.Conv2d(current, 3, 3, padding=1)
+
+    def forward(self, grid: Tensor) -> Tensor:
+        """Map (B, front_channels, 7, 7) to (B, 3, S, S)."""
+        x = self.levels(self.enter(grid))
+        return self.out(nn.functional.silu(self.norm(x)))
+
+
+class Residual(nn.Module):
+    """GroupNorm-SiLU-conv twice, plus the input (through a 1x1 conv where channels change).
+
+    With ``released`` that 1x1 conv sees what it is added to.
+    """
+
+    def __init__(self, before: int, after: int, groups: int, released: bool = False):
+        super().__init__()
+        self.onto_itself = released and before != after
+        self.norm1 = _group_norm(before, groups)
+        self.conv1 = nn.Conv2d(before, after, 3, padding=1, bias=False)
+        self.norm2 = _group_norm(after, groups)
+        self.conv2 = nn.Conv2d(after, after, 3, padding=1, bias=False)
+        seen = after if released else before
+        self.shortcut = nn.Conv2d(seen, after, 1, bias=False) if before != after else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, before, H, H) to (B, after, H, H)."""
+        y = self.conv1(nn.functional.silu(self.norm1(x)))
+        y = self.conv2(nn.functional.silu(self.norm2(y)))
+        return self.shortcut(y if self.onto_itself else x) + y
+
+
+def _group_norm(channels: int, groups: int) -> nn.GroupNorm:
+    return nn.GroupNorm(math.gcd(channels, groups), channels, eps=1e-6)
+
+
+def _blocks(width: int, count: int, heads: int, config: GeneratorConfig) -> nn.Sequential:
+    return nn.Sequential(
+        *(
+            Block(
+                width,
+                heads,
+                mlp_ratio=config.mlp_ratio,
+                qkv_bias=True,
+                proj_drop=config.dropout,
+                attn_drop=config.dropout,
+                norm_layer=partial(nn.LayerNorm, eps=1e-6),  # type: ignore[arg-type]
+            )
+            for _ in range(count)
+        )
+    )

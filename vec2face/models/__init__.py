@@ -1,1 +1,0 @@
-"""Networks and their files: generator, discriminator, recognizers, and recognizers from ONNX."""

@@ -1,0 +1,1 @@
+"""Before a run: what it lacks, and what it will cost."""

@@ -1,0 +1,198 @@
+"""Before anything runs: are all inputs there and readable, and what will it take?
+
+python -m vec2face check --tflops 40
+"""
+
+import os
+import shutil
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypeVar
+
+import numpy as np
+import torch
+from dvc.exceptions import NotDvcRepoError
+from dvc.repo import Repo
+
+from vec2face.config import Params
+from vec2face.faces.benchmarks import find_benchmarks, load_benchmark
+from vec2face.faces.source import open_source
+from vec2face.generator.losses import load_lpips
+from vec2face.generator.released import open_generator
+from vec2face.planning.cost import Cost, StageCost, file_cost, pipeline_cost
+from vec2face.recognizers.features import open_recognizer
+from vec2face.runtime.files import InputError
+
+T = TypeVar("T")
+State = Literal["ready", "made by the pipeline", "missing", "unreadable", "too small"]
+MS1MV2_IMAGES, BENCHMARK_IMAGES = 5_822_653, 12_000  # taken for files that are not there yet
+GPU_TFLOPS = 40  # 10^12 operations a second in bf16, of an A100's class
+CORE_TFLOPS = 0.05  # of a core in float32: about what laptops sustain in the default run
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What is known of one input: its key in the parameters, path, state and content."""
+
+    key: str
+    path: str
+    state: State
+    content: str
+
+    @property
+    def bad(self) -> bool:
+        """Whether the pipeline cannot run with it."""
+        return self.state in ("missing", "unreadable", "too small")
+
+
+def inspect(p: Params) -> list[Finding]:
+    """Open every input that ``p`` names."""
+    made = _outputs()
+    findings = []
+    for key, path, look in _inputs(p):
+        state: State = "ready"
+        if not Path(path).exists():
+            state, content = "missing", "data/README.md says where to get it"
+            if p.world == "photos":
+                content = "docs/photographs.md says what it may be"
+            if any(Path(path) == out or out in Path(path).parents for out in made):
+                state, content = "made by the pipeline", ""
+        else:
+            try:
+                content = look(path)
+            except InputError as error:
+                state, content = "unreadable", str(error)
+            else:
+                if key == "paths.faces" and (short := _shortage_of_people(p)):
+                    state, content = "too small", f"{content}, {short}"
+        findings.append(Finding(key, path, state, content))
+    return findings
+
+
+def expect(p: Params) -> tuple[list[StageCost], list[str]]:
+    """Estimate the run's cost from the inputs that are there; say what is assumed of others."""
+    assumed = ["rendering is not counted"] if p.world == "rendered" else []
+
+    def counted(key: str, count: Callable[[str], T], otherwise: T, words: str) -> T:
+        try:
+            return count(getattr(p.paths, key))
+        except InputError:
+            assumed.append(f"paths.{key} cannot be counted yet: taken for {words}")
+            return otherwise
+
+    pca, pairs = _usual_images(p)
+    nothing: Cost | None = None
+    costs = pipeline_cost(
+        p,
+        pca_images=counted("pca_faces", _image_count, pca, f"{pca} images"),
+        benchmark_images=counted("benchmarks", _benchmark_images, pairs, f"{pairs} images"),
+        recognizer=counted("recognizer", file_cost, nothing, "an IResNet-100"),
+        second=counted("second_recognizer", file_cost, nothing, "as large as paths.recognizer"),
+    )
+    return costs, assumed
+
+
+def _usual_images(p: Params) -> tuple[int, int]:
+    """Return how many images PCA and benchmarks of such a run have, if nothing tells better."""
+    if p.world == "rendered":
+        store, made = p.rendered.stores["pca"], p.rendered.benchmarks
+        return store.people * store.images, 2 * len(made.names) * made.pairs
+    if p.world == "photos":
+        return p.subset.identities * p.subset.images_per_identity, BENCHMARK_IMAGES
+    return MS1MV2_IMAGES, 5 * BENCHMARK_IMAGES
+
+
+def sustained(p: Params) -> float:
+    """Guess 10^12 operations a second: a GPU's where there is one or the paper's run is planned."""
+    if torch.cuda.is_available() or p.world == "paper":
+        return GPU_TFLOPS
+    return CORE_TFLOPS * torch.get_num_threads()
+
+
+def machine() -> dict[str, float]:
+    """Return bytes free on this disk, of memory, and of the largest GPU (0 without one)."""
+    devices = range(torch.cuda.device_count())
+    sizes = [torch.cuda.get_device_properties(i).total_memory for i in devices]
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return {"disk": shutil.disk_usage(".").free, "memory": memory, "device": max(sizes, default=0)}
+
+
+def shortages(costs: list[StageCost]) -> list[str]:
+    """Say where this machine has less than a run of ``costs`` needs."""
+    have = machine()
+    need = {
+        "disk": sum(c.disk_bytes for c in costs),
+        "memory": max(c.memory_bytes for c in costs),
+        "device": max(c.device_bytes for c in costs),
+    }
+    return [
+        f"{name}: about {need[name] / 1e9:.1f} GB needed, {have[name] / 1e9:.1f} GB there"
+        for name in need
+        if have[name] and need[name] > have[name]
+    ]
+
+
+def _inputs(p: Params) -> Iterator[tuple[str, str, Callable[[str], str]]]:
+    """Yield (key, path, what describes its content) of every input file."""
+    yield "paths.faces", p.paths.faces, _faces
+    yield "paths.pca_faces", p.paths.pca_faces, _faces
+    yield "paths.benchmarks", p.paths.benchmarks, _benchmarks
+    yield "paths.recognizer", p.paths.recognizer, _recognizer
+    yield "paths.second_recognizer", p.paths.second_recognizer, _recognizer
+    yield "paths.generator", p.paths.generator, _generator
+    for name, path in p.training_sets.items():
+        yield f"training_sets.{name}", path, _faces
+    if p.training.losses.lpips:
+        yield "training.lpips_weights", p.training.lpips_weights, _lpips
+
+
+def _outputs() -> set[Path]:
+    """Return what the pipeline of this folder makes, relative to it."""
+    try:
+        repo = Repo()
+    except NotDvcRepoError:
+        return set()
+    root = Path(repo.root_dir)
+    return {Path(out.fs_path).relative_to(root) for out in repo.index.outs if out.is_in_repo}
+
+
+def _faces(path: str) -> str:
+    source = open_source(path, verify=False)
+    return f"{len(source)} images of {len(np.unique(source.labels))} people"
+
+
+def _image_count(path: str) -> int:
+    return len(open_source(path, verify=False))
+
+
+def _shortage_of_people(p: Params) -> str:
+    asked = p.subset.identities + p.subset.held_out
+    there = len(np.unique(open_source(p.paths.faces, verify=False).labels))
+    return f"but subset asks for {asked} people" if there < asked else ""
+
+
+def _benchmarks(path: str) -> str:
+    found = find_benchmarks(path)
+    return ", ".join(f"{name} {len(load_benchmark(file).same)}" for name, file in found.items())
+
+
+def _benchmark_images(path: str) -> int:
+    return sum(2 * len(load_benchmark(file).same) for file in find_benchmarks(path).values())
+
+
+def _recognizer(path: str) -> str:
+    recognizer = open_recognizer(path)
+    return f"{recognizer.input_size} pixels to {recognizer.dimension} numbers"
+
+
+def _generator(path: str) -> str:
+    config = open_generator(path).config
+    return f"{config.features} numbers to {config.image_size} pixels"
+
+
+def _lpips(path: str) -> str:
+    with warnings.catch_warnings(action="ignore"):  # torchvision's, at how the package calls it
+        load_lpips(path)
+    return "VGG16"

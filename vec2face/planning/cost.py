@@ -1,0 +1,248 @@
+"""What a run costs, before it runs: operations, memory and disk, counted on tensors without data.
+
+Networks are built on PyTorch's ``meta`` device, which knows shapes only, so the paper's sizes are
+counted on any machine in seconds; a recognizer that is a file is run once. A multiplication and an
+addition count as two operations (FLOP).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from vec2face.config import Params
+from vec2face.generator.discriminator import PatchDiscriminator
+from vec2face.generator.masks import ROWS
+from vec2face.generator.network import SIDE, GeneratorConfig, Vec2Face
+from vec2face.recognizers.backbones import build_backbone
+from vec2face.recognizers.features import open_network
+
+JPEG_BYTES_PER_PIXEL = 0.55  # of a face at quality 95
+OPTIMIZER = 4  # float32 copies of the weights: weights, gradients and AdamW's two moments
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of one network and one image.
+
+    Attributes:
+        forward: FLOP of inference.
+        backward: FLOP of all gradients.
+        kept: bytes (float32) that a forward pass keeps for the backward one.
+        parameters: how many.
+    """
+
+    forward: float
+    backward: float
+    kept: float
+    parameters: int
+
+    def __add__(self, other: "Cost") -> "Cost":
+        pairs = zip(vars(self).values(), vars(other).values(), strict=True)
+        return Cost(*(a + b for a, b in pairs))
+
+
+def network_cost(build: Callable[[], nn.Module], *shape: int) -> Cost:
+    """Count the network that ``build`` makes, on one input of ``shape`` (without the batch).
+
+    Batch norms need two images in training; the figures are per image.
+    """
+    with torch.device("meta"):
+        return _count(build().train(), torch.empty(2, *shape, requires_grad=True))
+
+
+def file_cost(path: Path | str) -> Cost:
+    """Count the frozen recognizer of a file, on images of its own size.
+
+    Raises:
+        InputError: the file is missing, or has no PyTorch form.
+    """
+    net = open_network(path)
+    return _count(net, torch.zeros(2, 3, net.input_size, net.input_size, requires_grad=True))
+
+
+def _count(net: nn.Module, x: Tensor) -> Cost:
+    """Count a network on the two images ``x``."""
+
+    def place(tensor: Tensor) -> int:
+        return id(tensor) if tensor.device.type == "meta" else tensor.data_ptr()
+
+    weights = {place(p) for p in net.parameters()}
+    kept: dict[int, Tensor] = {}  # by place; holding them keeps the places apart
+
+    def keep(tensor: Tensor) -> Tensor:
+        if place(tensor) not in weights:
+            kept[place(tensor)] = tensor
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        with FlopCounterMode(display=False) as forward:
+            y = net(x)
+        with FlopCounterMode(display=False) as backward:
+            y.sum().backward()
+    return Cost(
+        forward.get_total_flops() / 2,
+        backward.get_total_flops() / 2,
+        sum(t.nbytes for t in kept.values()) / 2,
+        sum(p.numel() for p in net.parameters()),
+    )
+
+
+def generator_cost(p: Params, drop: float) -> Cost:
+    """Count the generator when a share ``drop`` of the rows does not enter the encoder.
+
+    The linear layers between its three parts, under one percent, are left out.
+    """
+    sizes = p.generator.model_dump() | {"channels": tuple(p.generator.channels)}
+    return _generator_cost(GeneratorConfig(image_size=p.image_size, **sizes), drop)
+
+
+@cache
+def _generator_cost(config: GeneratorConfig, drop: float) -> Cost:
+    def part(name: str) -> Callable[[], nn.Module]:
+        return lambda: Vec2Face(config).get_submodule(name)
+
+    kept_rows = 1 + int(ROWS * (1 - drop))
+    return (
+        network_cost(part("encoder"), kept_rows, config.width)
+        + network_cost(part("decoder"), 1 + ROWS, config.decoder_width)
+        + network_cost(part("to_image"), config.front_channels, SIDE, SIDE)
+    )
+
+
+@cache
+def backbone_cost(
+    name: str, image_size: int = 112, embedding: int = 512, widths: tuple[int, ...] | None = None
+) -> Cost:
+    """Count a recognizer of ``vec2face.recognizers.backbones``."""
+    return network_cost(
+        lambda: build_backbone(name, image_size=image_size, embedding=embedding, widths=widths),
+        *(3, image_size, image_size),
+    )
+
+
+@cache
+def _discriminator_cost(width: int, kernels: tuple[int, ...], image_size: int) -> Cost:
+    return network_cost(lambda: PatchDiscriminator(width, kernels), 3, image_size, image_size)
+
+
+@dataclass(frozen=True)
+class StageCost:
+    """What one stage needs. ``device_bytes``: weights, optimiser and kept activations."""
+
+    stage: str
+    flop: float
+    disk_bytes: float = 0.0
+    memory_bytes: float = 0.0
+    device_bytes: float = 0.0
+
+
+def pipeline_cost(
+    p: Params,
+    *,
+    pca_images: int,
+    benchmark_images: int,
+    recognizer: Cost | None = None,
+    second: Cost | None = None,
+) -> list[StageCost]:
+    """Estimate every stage of ``p``; those that render are left out.
+
+    LPIPS is taken for VGG16, and training sets of others for as large as ours.
+
+    Args:
+        p: the parameters.
+        pca_images: number of images of ``paths.pca_faces``.
+        benchmark_images: number of images of all benchmarks together.
+        recognizer: that of ``paths.recognizer``; an IResNet-100 at 112 pixels, as in the paper, if
+            it is not given.
+        second: that of ``paths.second_recognizer``; ``recognizer`` if it is not given.
+    """
+    teacher = recognizer or backbone_cost("iresnet100")
+    judges = teacher.forward + (second or teacher).forward
+    fr = backbone_cost(p.fr.backbone, p.image_size, p.fr.embedding, tuple(p.fr.widths) or None)
+    t, w, d = p.training, p.training.losses, p.training.discriminator
+    train = generator_cost(p, t.masks.minimum)
+    sample = generator_cost(p, p.sampling.masks.minimum)
+    judge = _discriminator_cost(d.width, tuple(d.kernels), p.image_size)
+    faces = p.subset.identities * p.subset.images_per_identity
+    made = p.identities * p.images_per_identity
+    jpeg = JPEG_BYTES_PER_PIXEL * p.image_size**2
+    row = 4.0 * 512
+
+    step = train.forward + train.backward
+    if w.identity or w.perceptual:  # gradients go through it, none to its weights
+        passes = 2 + bool(w.perceptual)
+        step += w.recognizer_share * passes * teacher.forward
+    if w.lpips:
+        step += 3 * 2 * 7.68e9 * (p.image_size / 112) ** 2 / 2  # VGG16's convolutions, 3 passes
+    if w.adversarial:
+        step += (1 - d.start) * (2 * judge.forward + 2 * (judge.forward + judge.backward))
+    head = 3 * 2 * p.fr.embedding * p.identities
+    network = OPTIMIZER * 4.0 * train.parameters + 4.0 * (train.parameters + teacher.parameters)
+    fr_network = 4.0 * (OPTIMIZER - 1) * (fr.parameters + p.fr.embedding * p.identities)
+    pixels = 3.0 * p.image_size**2
+    epochs = p.fr.epochs * made * (fr.forward + fr.backward + head)
+    return [
+        StageCost("subset", 0, faces * jpeg),
+        StageCost("features", faces * teacher.forward, faces * row, faces * row),
+        StageCost(
+            "generator",
+            t.steps * t.batch * step,
+            4.0 * 2 * train.parameters,
+            faces * (pixels + row),
+            network + (t.micro_batch or t.batch) * (train.kept + w.recognizer_share * teacher.kept),
+        ),
+        StageCost("pca", pca_images * teacher.forward, 4.0 * 513 * 512, pca_images * row),
+        StageCost("identities", p.identities**2 * 512.0, p.identities * row, p.identities * row),
+        StageCost("dataset", made * sample.forward, made * (jpeg + row), p.identities * row),
+        *(
+            StageCost(
+                f"recognizer@{which}",
+                epochs,
+                4.0 * fr.parameters,
+                made * pixels,
+                fr_network + (p.fr.micro_batch or p.fr.batch) * fr.kept,
+            )
+            for which in p.training_sets
+        ),
+        StageCost("measure", min(made, 20_000) * judges),
+        StageCost(
+            "evaluate", 2 * benchmark_images * ((1 + len(p.training_sets)) * fr.forward + judges)
+        ),
+    ]
+
+
+def table(costs: list[StageCost], tflops: float) -> str:
+    """Return the stages as text; ``tflops``: 10^12 operations a second that a device sustains."""
+    seconds = sum(c.flop for c in costs) / (tflops * 1e12)
+    unit, length = ("hours", 3600) if seconds >= 3600 else ("minutes", 60)
+    times = f"device {unit}"
+    lines = [f"{'stage':22}{times:>15}{'disk GB':>10}{'memory GB':>11}{'device GB':>11}"]
+    rows: list[tuple[str, Any]] = [(c.stage, c) for c in costs]
+    rows.append(
+        (
+            "all",
+            StageCost(
+                "all",
+                sum(c.flop for c in costs),
+                sum(c.disk_bytes for c in costs),
+                max(c.memory_bytes for c in costs),
+                max(c.device_bytes for c in costs),
+            ),
+        )
+    )
+    for name, cost in rows:
+        sizes = (cost.disk_bytes, cost.memory_bytes, cost.device_bytes)
+        amounts = (cost.flop / (tflops * 1e12) / length, *(size / 1e9 for size in sizes))
+        cells = ["<0.1" if 0 < a < 0.05 else f"{a:.1f}" for a in amounts]
+        lines.append(f"{name:22}{cells[0]:>15}{cells[1]:>10}{cells[2]:>11}{cells[3]:>11}")
+    lines.append(
+        f"{unit} at {tflops:g} TFLOP/s, which --tflops sets; device GB are those of a whole batch, "
+        "which several devices share"
+    )
+    return "\n".join(lines)

@@ -1,0 +1,1 @@
+"""Face recognizers: networks, files, training, features."""

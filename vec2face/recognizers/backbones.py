@@ -1,0 +1,69 @@
+"""Recognition backbones by name: those of the paper's Table 9, and a small one for laptops."""
+
+from collections.abc import Sequence
+
+from torch import nn
+
+from vec2face.recognizers.iresnet import Gate, IResNet
+
+DEPTHS = {
+    "10": (1, 1, 1, 1),
+    "18": (2, 2, 2, 2),
+    "34": (3, 4, 6, 3),
+    "50": (3, 4, 14, 3),
+    "100": (3, 13, 30, 3),
+    "200": (6, 26, 60, 6),
+}
+WIDTHS = (64, 128, 256, 512)
+TRANSFORMERS = {"vit_s": (512, 12), "vit_b": (512, 24)}
+"""Width and blocks of what face recognition calls "S" and "B"."""
+
+NAMES = tuple(f"{kind}{n}" for kind in ("iresnet", "se_iresnet") for n in DEPTHS) + tuple(
+    TRANSFORMERS
+)
+
+
+def build_backbone(
+    name: str,
+    *,
+    image_size: int = 112,
+    embedding: int = 512,
+    widths: Sequence[int] | None = None,
+    squeeze_excitation: Gate | None = None,
+    dropout: float = 0.4,
+) -> nn.Module:
+    """Build an untrained backbone.
+
+    Args:
+        name: one of ``NAMES``: ``iresnet50``, ``se_iresnet50``, ..., ``vit_s``, ``vit_b``; the
+            number is the paper's, ``se_iresnet10`` has one block a stage.
+        image_size: side of the input; a multiple of 8, for transformers any from 9.
+        embedding: length of the embedding.
+        widths: channels of the four stages (IResNet only); default 64, 128, 256, 512.
+        squeeze_excitation: overrides the gate (``se_`` means ``"residual"``).
+        dropout: before the last linear layer (IResNet only).
+
+    Returns:
+        A module with ``image_size`` and ``dimension``; input (B, 3, S, S) in [-1, 1].
+
+    Raises:
+        ValueError: on an unknown name, or widths for a transformer.
+    """
+    if name in TRANSFORMERS:
+        if widths is not None or squeeze_excitation is not None:
+            raise ValueError(f"{name} takes neither widths nor squeeze_excitation")
+        from vec2face.recognizers.vit import FaceTransformer  # noqa: PLC0415 - timm takes seconds
+
+        return FaceTransformer(*TRANSFORMERS[name], image_size, embedding)
+    kind, _, number = name.rpartition("iresnet")
+    if name not in NAMES:
+        raise ValueError(f"no backbone {name!r}; there are {', '.join(NAMES)}")
+    default: Gate = "residual" if kind == "se_" else "none"
+    return IResNet(
+        DEPTHS[number],
+        widths or WIDTHS,
+        embedding,
+        image_size,
+        squeeze_excitation or default,
+        dropout,
+    )

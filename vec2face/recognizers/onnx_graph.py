@@ -1,0 +1,177 @@
+"""ONNX recognizers as graphs: read with care, freed from a fixed batch size.
+
+Published recognizers often fix a batch of one, in the input's shape and in the constants of Reshape
+nodes. ``free_batch`` rewrites both, so that one file serves any batch.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+from onnx.shape_inference import infer_shapes
+
+from vec2face.runtime.files import InputError
+
+_BATCH = "batch"
+
+
+def read_model(path: Path | str) -> onnx.ModelProto:
+    """Read an ONNX file with one image input (N, 3, S, S) float32; N fixed or free.
+
+    The model returned takes pixels in [-1, 1]. A file that begins by scaling pixels of 0 to 255
+    itself, as insightface's exports from MXNet do (x - 127.5, times 1 / 128), is given them.
+
+    Raises:
+        InputError: if the file is missing, is no ONNX model, or takes another input.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path}: no such ONNX file; set paths.recognizer to a recognizer")
+    try:
+        model = onnx.load(path)
+        onnx.checker.check_model(model)
+    except Exception as error:  # protobuf and the checker raise unrelated types
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise InputError(f"{path}: not an ONNX model ({reason}); download it again") from error
+    stored = {tensor.name for tensor in model.graph.initializer}
+    inputs = [value for value in model.graph.input if value.name not in stored]
+    expected = "expected one float32 input of (batch, 3, S, S)"
+    if len(inputs) != 1 or not model.graph.output:
+        names = ", ".join(value.name for value in inputs) or "none"
+        raise InputError(f"{path}: {len(inputs)} inputs ({names}); {expected}")
+    kind, shape = inputs[0].type.tensor_type.elem_type, _shape(inputs[0])
+    if kind != onnx.TensorProto.FLOAT:
+        name = onnx.TensorProto.DataType.Name(kind).lower()
+        raise InputError(f"{path}: the input {inputs[0].name} is {name}; {expected}")
+    if len(shape) != 4 or shape[1] != 3 or shape[2] is None or shape[2] != shape[3]:
+        found = ", ".join("?" if side is None else str(side) for side in shape)
+        raise InputError(f"{path}: the input {inputs[0].name} is ({found}); {expected}")
+    del model.graph.input[:]
+    model.graph.input.extend(inputs)  # old files list their weights as inputs too
+    if _scales_pixels(model.graph):
+        _widen_pixels(model.graph)
+    return model
+
+
+def image_input(model: onnx.ModelProto) -> tuple[str, int]:
+    """Return the input's name and its side S in pixels."""
+    value = model.graph.input[0]
+    return value.name, value.type.tensor_type.shape.dim[2].dim_value
+
+
+def fixed_batch(model: onnx.ModelProto) -> int | None:
+    """Return the batch size the file fixes, None if it takes any."""
+    return _shape(model.graph.input[0])[0]
+
+
+def free_batch(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return a copy that takes any batch and has its first output only.
+
+    Only the first dimension of input, output and Reshapes changes. Constants become initialisers,
+    and initialisers that are cast on use (float16 in small files) are cast here: converters to
+    other frameworks look for weights among the initialisers.
+    """
+    freed = onnx.ModelProto()
+    freed.CopyFrom(model)
+    graph = freed.graph
+    _fold_constants(graph)
+    batch = fixed_batch(freed)
+    if batch is not None:
+        _free_reshapes(freed, batch)
+    del graph.value_info[:]  # it repeats the old shapes
+    del graph.output[1:]
+    for value in (graph.input[0], graph.output[0]):
+        if value.type.tensor_type.shape.dim:
+            value.type.tensor_type.shape.dim[0].dim_param = _BATCH
+    return freed
+
+
+def _shape(value: onnx.ValueInfoProto) -> list[int | None]:
+    dims = value.type.tensor_type.shape.dim
+    return [
+        dim.dim_value if dim.HasField("dim_value") and dim.dim_value > 0 else None for dim in dims
+    ]
+
+
+def _scales_pixels(graph: onnx.GraphProto) -> bool:
+    """Tell whether the input goes nowhere but into a subtraction of more than 1 (such as 127.5)."""
+    name = graph.input[0].name
+    readers = [node for node in graph.node if name in node.input]
+    if len(readers) != 1 or readers[0].op_type != "Sub" or readers[0].input[0] != name:
+        return False
+    taken = readers[0].input[1]
+    values = [numpy_helper.to_array(t) for t in graph.initializer if t.name == taken]
+    values += [v for n in graph.node if taken in n.output and (v := _constant(n)) is not None]
+    return bool(values) and bool((values[0] > 1).all())
+
+
+def _widen_pixels(graph: onnx.GraphProto) -> None:
+    """Put x * 127.5 + 127.5 before the first node that reads the input."""
+    name = graph.input[0].name
+    half, wide, pixels = (f"{name}/{what}" for what in ("half", "wide", "pixels"))
+    for node in graph.node:
+        node.input[:] = [pixels if read == name else read for read in node.input]
+    graph.initializer.append(numpy_helper.from_array(np.array([127.5], np.float32), half))
+    nodes = [
+        helper.make_node("Mul", [name, half], [wide]),
+        helper.make_node("Add", [wide, half], [pixels]),
+        *graph.node,
+    ]
+    del graph.node[:]
+    graph.node.extend(nodes)
+
+
+def _fold_constants(graph: onnx.GraphProto) -> None:
+    tensors = {tensor.name: tensor for tensor in graph.initializer}
+    kept = []
+    for node in graph.node:
+        value = _constant(node)
+        if node.op_type == "Cast" and node.input[0] in tensors:
+            kind = helper.get_node_attr_value(node, "to")
+            stored = numpy_helper.to_array(tensors[node.input[0]])
+            value = stored.astype(helper.tensor_dtype_to_np_dtype(kind))
+        if value is None:
+            kept.append(node)
+            continue
+        tensors[node.output[0]] = numpy_helper.from_array(value, node.output[0])
+    used = {name for node in kept for name in node.input} | {value.name for value in graph.output}
+    del graph.node[:]
+    graph.node.extend(kept)
+    del graph.initializer[:]
+    graph.initializer.extend(tensor for name, tensor in tensors.items() if name in used)
+
+
+def _constant(node: onnx.NodeProto) -> np.ndarray | None:
+    if node.op_type != "Constant":
+        return None
+    attribute = node.attribute[0]
+    value = helper.get_attribute_value(attribute)
+    if attribute.name == "value":
+        return numpy_helper.to_array(value)
+    if attribute.name in ("value_float", "value_floats"):
+        return np.array(value, np.float32)
+    if attribute.name in ("value_int", "value_ints"):
+        return np.array(value, np.int64)
+    return None
+
+
+def _free_reshapes(model: onnx.ModelProto, batch: int) -> None:
+    graph = model.graph
+    values = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    inferred = infer_shapes(model).graph
+    shapes = {v.name: _shape(v) for v in (*inferred.value_info, *inferred.input, *inferred.output)}
+    for number, node in enumerate(graph.node):
+        if node.op_type != "Reshape" or node.input[1] not in values:
+            continue
+        target = values[node.input[1]].tolist()
+        source, result = shapes.get(node.input[0], [None]), shapes.get(node.output[0], [None])
+        if not target or target[0] not in (batch, -1) or source[:1] != [batch]:
+            continue
+        if result[:1] == [batch] and None not in result:
+            target = [-1, *result[1:]]
+        elif target[0] == batch:
+            target[0] = 0  # copy the batch of what comes in
+        name = f"{node.output[0]}/free_batch_{number}"
+        graph.initializer.append(numpy_helper.from_array(np.array(target, np.int64), name))
+        node.input[1] = name

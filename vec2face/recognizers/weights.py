@@ -1,0 +1,125 @@
+"""Checkpoints of others: read without running anything they ask for, loaded name by name.
+
+A checkpoint is a pickle, and a pickle can call any function. PyTorch's ``weights_only`` builds
+tensors and plain containers and refuses the rest; what training programs commonly leave beside the
+weights (their command line, a callback's name, a score) is replaced by an object that does nothing.
+"""
+
+import pickle
+import re
+import struct
+import zipfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vec2face.runtime.files import InputError
+
+SUFFIXES = (".pt", ".pth", ".ckpt")
+_INSIDE = ("state_dict", "state_dict_backbone", "model_state_dict", "model")
+_SHOWN = 12
+
+
+class _Inert:
+    """Takes the place of an object that is not needed; whatever the file says of it is kept."""
+
+    def __init__(self, *_: Any, **__: Any) -> None:
+        pass
+
+    def __setstate__(self, state: Any) -> None:
+        if isinstance(state, dict):
+            self.__dict__.update(state)
+
+
+# Found beside the weights: of argparse, of Lightning, which AdaFace is trained with, and a numpy
+# number, such as the best accuracy.
+_REPLACED = (
+    "argparse.Namespace",
+    "pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint",
+    "numpy.core.multiarray.scalar",
+    "numpy._core.multiarray.scalar",
+    "numpy.dtype",
+)
+
+
+def read_checkpoint(path: Path | str) -> Any:
+    """Return what ``torch.save`` wrote: tensors (on the CPU), numbers, strings and containers.
+
+    Raises:
+        InputError: if the file is missing, damaged, or asks for anything else.
+    """
+    if not Path(path).is_file():
+        raise InputError(f"{path}: no such checkpoint; give the path of a .pt, .pth or .ckpt file")
+    allowed = [(_Inert, name) for name in _REPLACED]
+    try:
+        with torch.serialization.safe_globals(allowed):  # type: ignore[arg-type]
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        asked = re.search(r"GLOBAL (\S+)", str(error))
+        if asked is None:
+            raise InputError(f"{path}: not a PyTorch checkpoint; download it again") from error
+        raise InputError(
+            f"{path}: it holds a {asked[1]} beside tensors, and building it could run any code; "
+            "where it comes from, save the weights alone: torch.save(network.state_dict(), ...)"
+        ) from error
+    except (OSError, EOFError, RuntimeError, ValueError, struct.error, zipfile.BadZipFile) as error:
+        raise InputError(f"{path}: not a PyTorch checkpoint; download it again") from error
+
+
+def read_state_dict(path: Path | str) -> dict[str, Tensor]:
+    """Return a network's weights by name, floating ones as float32.
+
+    They may lie in the file as they are or under one of the names that training programs use.
+
+    Raises:
+        InputError: as ``read_checkpoint``; and if the file holds no weights.
+    """
+    content = read_checkpoint(path)
+    if isinstance(content, Mapping):
+        inner = next((content[k] for k in _INSIDE if isinstance(content.get(k), Mapping)), content)
+        if inner and all(isinstance(value, Tensor) for value in inner.values()):
+            return {
+                str(name): value.float() if value.is_floating_point() else value
+                for name, value in inner.items()
+            }
+        found = f"entries {_listed(map(str, inner))}" if inner else "nothing"
+    else:
+        found = f"a {type(content).__name__}"
+    raise InputError(
+        f"{path}: it holds {found}, not a state dict; save torch.save(network.state_dict(), ...)"
+    )
+
+
+def load_into(network: nn.Module, tensors: Mapping[str, Tensor], where: Path | str) -> None:
+    """Give ``network`` (which may be on the meta device) exactly these weights.
+
+    Counters of batches, which only training needs and old files lack, are filled in.
+
+    Raises:
+        InputError: if names are missing or unknown, or shapes differ; it lists them.
+    """
+    expected = network.state_dict()
+    counters = {name for name in expected if name.endswith("num_batches_tracked")}
+    full = dict.fromkeys(counters, torch.tensor(0)) | dict(tensors)
+    wrong = {
+        "missing": [name for name in expected if name not in full],
+        "unknown": [name for name in full if name not in expected],
+        "of another shape": [
+            f"{name} {tuple(full[name].shape)} for {tuple(value.shape)}"
+            for name, value in expected.items()
+            if name in full and full[name].shape != value.shape
+        ],
+    }
+    if any(wrong.values()):
+        lists = "; ".join(f"{what}: {_listed(names)}" for what, names in wrong.items() if names)
+        raise InputError(f"{where}: not the weights of this network; {lists}")
+    network.load_state_dict({name: full[name].clone() for name in expected}, assign=True)
+
+
+def _listed(names: Iterable[str]) -> str:
+    names = list(names)
+    rest = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + rest

@@ -1,0 +1,283 @@
+"""Numbers for readers: the flat metrics of a run and tables in the layout of the paper.
+
+What other stages measured (accuracies, separation, reconstruction) is gathered into one flat
+dictionary for DVC, and into tables that keep our rows apart from the paper's: a run on rendered
+faces or on a few thousand photographs is no result beside one million images of WebFace4M.
+"""
+
+import csv
+import io
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from vec2face.runtime.files import InputError
+
+STANDARD = ("lfw", "cfp_fp", "cplfw", "agedb_30", "calfw")
+"""The five benchmarks the paper averages over, in the order of its columns."""
+
+HARDER = ("hadrian", "eclipse", "sllfw", "doppelver")
+"""The benchmarks of the paper's Table 6."""
+
+TITLES = {
+    "lfw": "LFW",
+    "cfp_fp": "CFP-FP",
+    "cplfw": "CPLFW",
+    "agedb_30": "AgeDB",
+    "calfw": "CALFW",
+    "avg": "Avg.",
+    "hadrian": "Hadrian",
+    "eclipse": "Eclipse",
+    "sllfw": "SLLFW",
+    "doppelver": "DoppelVer",
+}
+
+RECOGNIZERS = ("generated", "real", "untrained", "estimator", "second")
+"""The recognizers of every run, in the order of the tables' rows; further training sets follow."""
+
+PAPER = Path(__file__).parent / "paper"
+
+Evaluation = Mapping[str, Mapping[str, Mapping[str, float]]]
+
+
+def title(benchmark: str) -> str:
+    """Return a benchmark's name as the paper prints it; a user's own benchmark keeps its name."""
+    return TITLES.get(benchmark, benchmark)
+
+
+def read_evaluation(path: Path | str) -> dict[str, dict[str, dict[str, float]]]:
+    """Read {recognizer: {benchmark: {"accuracy", "std", ...}}} and turn both shares into percent.
+
+    Raises:
+        InputError: missing or unreadable file, accuracy outside [0, 1].
+    """
+    evaluation: dict[str, dict[str, dict[str, float]]] = {}
+    for recognizer, benchmarks in read_json(path).items():
+        evaluation[recognizer] = {}
+        for benchmark, result in benchmarks.items():
+            accuracy = result.get("accuracy") if isinstance(result, dict) else None
+            if not isinstance(accuracy, int | float) or not 0 <= accuracy <= 1:
+                raise InputError(
+                    f"{path}: {recognizer}/{benchmark}: accuracy {accuracy!r} is no share in "
+                    "[0, 1]; run the evaluate stage again"
+                )
+            percent = {"accuracy": 100 * accuracy, "std": 100 * result.get("std", 0.0)}
+            evaluation[recognizer][benchmark] = {**result, **percent}
+    return evaluation
+
+
+def read_json(path: Path | str) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Raises:
+        InputError: the file is missing or holds something else.
+    """
+    try:
+        content = json.loads(Path(path).read_text())
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: not readable as JSON ({error}); run `dvc repro`") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: holds no JSON object; run the stage that writes it again")
+    return content
+
+
+def ordered(benchmarks: Sequence[str]) -> list[str]:
+    """Sort benchmark names: the five standard ones, the harder ones, then a user's own by name."""
+    known = [*STANDARD, *HARDER]
+    return [b for b in known if b in benchmarks] + sorted(b for b in benchmarks if b not in known)
+
+
+def in_order(recognizers: Iterable[str]) -> list[str]:
+    """Sort names of recognizers: those of every run, then those of further training sets."""
+    names = list(recognizers)
+    known = [r for r in RECOGNIZERS if r in names]
+    return known + sorted(r for r in names if r not in RECOGNIZERS)
+
+
+def average(accuracies: Mapping[str, float]) -> tuple[float, int]:
+    """Return the mean over the standard benchmarks that are present, and how many those are.
+
+    The mean is nan if none is present.
+    """
+    present = [accuracies[b] for b in STANDARD if b in accuracies]
+    return (math.fsum(present) / len(present) if present else math.nan), len(present)
+
+
+def recovery(generated: float, real: float) -> float:
+    """Share of the gain over chance that generated faces recover: (generated - 50) / (real - 50).
+
+    Nan where the real-trained recognizer gains nothing (real <= 50).
+    """
+    return (generated - 50) / (real - 50) if real > 50 else math.nan
+
+
+def flat_metrics(
+    evaluation: Evaluation, *others: Mapping[str, Any], digits: int = 4
+) -> dict[str, float | int]:
+    """Gather all numbers of a run under flat keys.
+
+    Args:
+        evaluation: {recognizer: {benchmark: {"accuracy": percent, ...}}}.
+        others: flat dictionaries of the other stages (sampling, quality); only their finite numbers
+            are taken, not text, lists, nan or the seed.
+        digits: decimals kept.
+
+    Returns:
+        ``lfw`` ... ``doppelver`` and ``avg`` for the recognizer trained on generated faces, the
+        same with the prefix ``<recognizer>_`` for the others, ``<prefix>avg_benchmarks`` (how many
+        of the five the average is over), ``recovery``, and the numbers of ``others``. What was not
+        measured is absent.
+
+    Raises:
+        InputError: two sources give the same key.
+    """
+    metrics: dict[str, float | int] = {}
+    averages: dict[str, float] = {}
+    for recognizer in in_order(evaluation):
+        prefix = "" if recognizer == "generated" else f"{recognizer}_"
+        results = evaluation[recognizer]
+        accuracies = {b: results[b]["accuracy"] for b in ordered([*results])}
+        metrics |= {prefix + b: round(a, digits) for b, a in accuracies.items()}
+        mean, count = average(accuracies)
+        if count:
+            averages[recognizer] = mean
+            metrics[f"{prefix}avg"] = round(mean, digits)
+            metrics[f"{prefix}avg_benchmarks"] = count
+    if {"generated", "real"} <= averages.keys():
+        value = recovery(averages["generated"], averages["real"])
+        if math.isfinite(value):
+            metrics["recovery"] = round(value, digits)
+    for other in others:
+        for key, value in other.items():
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            if not number or not math.isfinite(value) or key == "seed":
+                continue
+            if key in metrics:
+                raise InputError(f"two stages report a metric called {key!r}; rename one of them")
+            metrics[key] = round(value, digits) if isinstance(value, float) else value
+    return metrics
+
+
+def paper_table(number: int) -> pd.DataFrame:
+    """Read one of the paper's printed tables (1 to 9); cells are text, as printed.
+
+    Raises:
+        InputError: there is no such table.
+    """
+    path = PAPER / f"table{number}.csv"
+    if not path.is_file():
+        raise InputError(f"{path}: the paper's tables are numbered 1 to 9")
+    return pd.read_csv(path, dtype=str, keep_default_na=False)
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table in the paper's layout: its printed rows, and our rows in a block of their own."""
+
+    columns: list[str]  # keys, the first is training_set
+    paper: list[list[str]]
+    ours: list[list[str]]
+    world: str
+    notes: list[str]  # about our rows
+
+    @property
+    def titles(self) -> list[str]:
+        """Column headings as the paper prints them."""
+        words = {"training_set": "Training set", "kind": "Kind", "images": "# images"}
+        return [words.get(c, title(c)) for c in self.columns]
+
+    @property
+    def mark(self) -> str:
+        """What our rows are: never the paper's setting."""
+        if self.world == "rendered":
+            return "stand-in: rendered faces, not comparable with the paper's figures"
+        if self.world == "paper":
+            return "this run, in the paper's setting"
+        return f"this run, world {self.world}: other faces and another scale than the paper's"
+
+    def csv(self) -> str:
+        """All rows as CSV with a leading column that says whose row it is."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(["source", *self.columns])
+        source = "stand-in" if self.world == "rendered" else self.world
+        writer.writerows(["paper", *row] for row in self.paper)
+        writer.writerows([source, *row] for row in self.ours)
+        return text.getvalue()
+
+    def markdown(self) -> str:
+        """Return two tables, one under the other, each under its heading."""
+        blocks = []
+        for heading, rows in (
+            (self.mark[0].upper() + self.mark[1:], self.ours),
+            ("The paper (arXiv 2409.02979)", self.paper),
+        ):
+            cells = [self.titles, ["---"] * len(self.columns), *rows]
+            lines = ["| " + " | ".join(cell or "-" for cell in row) + " |" for row in cells]
+            blocks.append(f"### {heading}\n\n" + "\n".join(lines) + "\n")
+            if rows is self.ours:
+                blocks += [f"{note}\n" for note in self.notes]
+        return "\n".join(blocks)
+
+
+def table(
+    number: int, evaluation: Evaluation, world: str, generated_images: int, real_images: int
+) -> Table:
+    """Lay a run out as the paper's Table 1 (the five benchmarks) or Table 6 (the harder ones).
+
+    Args:
+        number: 1 or 6.
+        evaluation: {recognizer: {benchmark: {"accuracy": percent, ...}}}.
+        world: ``params.world``; marks our rows.
+        generated_images: images in the generated set.
+        real_images: images the comparison recognizer was trained on.
+
+    Returns:
+        The table. The average stands only in rows that have all five benchmarks, since one over
+        fewer would be another quantity in the same column.
+
+    Raises:
+        InputError: another table's number.
+    """
+    if number not in (1, 6):
+        raise InputError(f"table {number} has another layout; 1 and 6 are laid out here")
+    printed = paper_table(number)
+    originals, kind = {"rendered": ("rendered faces", "rendered")}.get(
+        world, ("photographs", "real")
+    )
+    made = "gan" if world == "paper" else "generated"  # what the paper calls it, in its setting
+    rows = {
+        "generated": ["Vec2Face (generated)", made, _count(generated_images)],
+        "real": [f"{originals} (as many)", kind, _count(real_images)],
+        "untrained": ["none (untrained)", "", "0"],
+        "estimator": ["recognizer of the identity loss", "", ""],
+        "second": ["second recognizer", "", ""],
+    }
+    columns = [*printed.columns]
+    lead = 3 if number == 1 else 1
+    ours, notes = [], []
+    for recognizer in in_order(evaluation):
+        head = rows.get(recognizer, [recognizer, "", ""])
+        results = evaluation[recognizer]
+        values = {b: r["accuracy"] for b, r in results.items()}
+        mean, count = average(values)
+        if number == 1 and count == len(STANDARD):
+            values["avg"] = mean
+        cells = [f"{values[c]:.2f}" if c in values else "" for c in columns[lead:]]
+        if any(cells):
+            ours.append([*head[:lead], *cells])
+        if number == 1 and recognizer == "generated" and count < len(STANDARD):
+            notes.append(
+                f"No average: {count} of its {len(STANDARD)} benchmarks are in `paths.benchmarks`."
+            )
+    return Table(columns, printed.to_numpy().tolist(), ours, world, notes)
+
+
+def _count(images: int) -> str:
+    """Write a number of images as the paper does (0.5M), and in full below 100 000."""
+    return f"{images / 1e6:.2g}M" if images >= 100_000 else f"{images:,}".replace(",", " ")

@@ -1,0 +1,121 @@
+"""Long work in numbered blocks: shared among processes, and safe from whatever kills them.
+
+    blocks = Blocks(work, make)           # make(i): the arrays of block i, by its number alone
+    blocks.finish(range(n), "features")   # every process comes here; it does its part and waits
+    if world().main:
+        result = [blocks[i] for i in range(n)]
+
+A finished block is one file in the work folder, written whole. A rerun takes the finished ones as
+they are, on any number of processes, and since a block depends on its number only, the result is
+that of one process which nobody interrupted. The work folder belongs to one set of parameters,
+inputs and code (``work_folder`` names it so) and is seen by all processes.
+"""
+
+import logging
+import zipfile
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from vec2face.runtime.files import sha256, sweep, whole_file
+from vec2face.runtime.processes import world
+
+log = logging.getLogger(__name__)
+
+Arrays = dict[str, np.ndarray]
+
+
+def unfinished(numbers: Sequence[int], done: Callable[[int], bool]) -> list[int]:
+    """Return which blocks are not ``done``: to every process the same; they share the looking."""
+    w = world()
+    parts = w.gather([i for i in numbers[w.rank :: w.size] if not done(i)])
+    return sorted(i for part in parts for i in part)
+
+
+def share(numbers: Sequence[int], do: Callable[[int], object], what: str) -> None:
+    """Call ``do`` for every number, each in one of the processes; return when all are through."""
+    w = world()
+    mine = numbers[w.rank :: w.size]
+    # One bar is enough: the processes have equally much to do.
+    for number in tqdm(mine, what, unit="block", disable=None if w.main else True):
+        do(number)
+    w.wait()
+
+
+class Blocks:
+    """The numbered blocks of one piece of work; a block of rows has its first row's number.
+
+    Args:
+        folder: where their files are; nothing else has the names ``block-<number>.npz`` there.
+        make: ``make(i)`` returns the arrays of block i; a pure function.
+    """
+
+    def __init__(self, folder: Path | str, make: Callable[[int], Arrays]) -> None:
+        self.folder = Path(folder)
+        self._make = make
+        self.folder.mkdir(parents=True, exist_ok=True)
+
+    def path(self, number: int) -> Path:
+        """Return the file of a block."""
+        return self.folder / f"block-{number:010d}.npz"
+
+    def finish(self, numbers: Sequence[int], what: str) -> None:
+        """Make those blocks that are not there, together with the other processes.
+
+        Raises:
+            InputError: if the disk is full, naming the file; what is finished stays.
+        """
+        if world().main:
+            sweep(self.path(0).with_name("block-*"))
+        share(unfinished(numbers, lambda i: self.path(i).is_file()), self._write, what)
+
+    def _write(self, number: int) -> None:
+        arrays = self._make(number)
+        with whole_file(self.path(number)) as temporary, temporary.open("wb") as file:
+            np.savez(file, **arrays)  # type: ignore[arg-type]
+
+    def __getitem__(self, number: int) -> Arrays:
+        """Return a block's arrays; one that is gone or damaged (its CRC tells) is made again."""
+        try:
+            with np.load(self.path(number), allow_pickle=False) as file:
+                return dict(file)
+        except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
+            log.warning("%s: %s; this block is made again", self.path(number), error)
+            return self._make(number)
+
+    def join(self, numbers: Iterable[int]) -> Arrays:
+        """Return the arrays of several blocks, each kind concatenated in the order given."""
+        parts = [self[number] for number in numbers]
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+    def remove(self, numbers: Iterable[int]) -> None:
+        """Delete the files of blocks whose result is safe elsewhere."""
+        for number in numbers:
+            self.path(number).unlink(missing_ok=True)
+
+
+def cut(start: int, stop: int, size: int) -> list[range]:
+    """Cut rows start .. stop - 1 into runs of ``size``, of which the last may be shorter."""
+    return [range(a, min(a + size, stop)) for a in range(start, stop, size)]
+
+
+def code(*modules: str) -> list[Path]:
+    """Return the files of some of this package's modules, for the name of a work folder."""
+    return [Path(__file__).parents[1] / f"{module}.py" for module in modules]
+
+
+def stamp(path: Path | str) -> list[Any]:
+    """Tell two states of some faces apart without reading them all, for a work folder's name.
+
+    A FaceStore's manifest has the checksums of the store; of others, the files' sizes and times.
+    """
+    path = Path(path)
+    if (path / "manifest.json").is_file():
+        return [sha256(path / "manifest.json")]
+    beside = [path.with_suffix(".idx")] if path.suffix == ".rec" else []
+    files = sorted(path.rglob("*")) if path.is_dir() else [path, *beside]
+    found = [(file, file.stat()) for file in files if file.is_file()]
+    return [[str(file), about.st_size, about.st_mtime_ns] for file, about in found]

@@ -1,0 +1,117 @@
+"""Checkpoints: what a killed run needs to go on as if it had never stopped."""
+
+import json
+import logging
+import os
+import pickle
+import shutil
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vec2face.runtime.files import InputError, described, fingerprint, whole_file, write_json
+from vec2face.runtime.processes import world
+
+log = logging.getLogger(__name__)
+
+KEPT = 2
+_MADE_OF = "made_of.json"
+
+
+def work_folder(stage: str, *parts: Any, root: Path | str = "work") -> Path:
+    """Return (and create) ``root/<stage>-<fingerprint of parts>``; of processes, each may call it.
+
+    Args:
+        stage: the stage's name.
+        parts: all that the result depends on: parameters (JSON-able), input files (``Path``, by
+            content), a version of the code. Other parts give another folder, so a changed
+            parameter or input never continues from a foreign state. Where another one is left,
+            what differs is logged.
+        root: where work folders live; they hold nothing that cannot be made again.
+    """
+    made_of = described(*parts)
+    folder = Path(root) / f"{stage}-{fingerprint(*made_of)}"
+    folder.mkdir(parents=True, exist_ok=True)
+    if world().main and not (folder / _MADE_OF).is_file():
+        for other in sorted(Path(root).glob(f"{stage}-*/{_MADE_OF}")):
+            changed = _changes(json.loads(other.read_text()), made_of)
+            log.warning(
+                "%s was left by another run of this stage, which differs in %s; this one starts "
+                "afresh in %s. Delete what you no longer need.",
+                *(other.parent, ", ".join(changed[:5]) or "order", folder),
+            )
+        write_json(folder / _MADE_OF, made_of)
+    return folder
+
+
+def _changes(one: Any, other: Any, place: str = "") -> list[str]:
+    """Say where two JSON values differ, and how."""
+    if isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
+        one, other = dict(enumerate(one)), dict(enumerate(other))
+    if isinstance(one, dict) and isinstance(other, dict):
+        keys = [*one, *(key for key in other if key not in one)]
+        inner = (_changes(one.get(k), other.get(k), f"{place}.{k}".lstrip(".")) for k in keys)
+        return [change for changes in inner for change in changes]
+    return [] if one == other else [f"{place} ({str(one)[:40]} -> {str(other)[:40]})"]
+
+
+class Checkpoint:
+    """The numbered states of one run in one folder, of which the last two are kept.
+
+    Files are written aside and renamed, so a name that exists was written whole; a state that
+    cannot be read all the same (a full disk, a broken file system) is passed over for the one
+    before it. States are nested dicts and lists of tensors, numbers and strings, and nothing
+    else: they are loaded without unpickling objects.
+    """
+
+    def __init__(self, folder: Path | str) -> None:
+        self.folder = Path(folder)
+
+    def _files(self) -> list[Path]:
+        return sorted(self.folder.glob("state-*.pt"))
+
+    def save(self, step: int, state: dict[str, Any]) -> None:
+        """Write ``state`` as that of ``step`` and remove all but the last two.
+
+        Raises:
+            ValueError: if ``step`` is negative.
+            InputError: if it cannot be written (a full disk), naming the file; the earlier states
+                stay.
+        """
+        if step < 0:
+            raise ValueError(f"a step is >= 0, not {step}")
+        for rest in self.folder.glob(".state-*.partial"):  # of a process that was killed here
+            rest.unlink(missing_ok=True)
+        path = self.folder / f"state-{step:010d}.pt"
+        try:
+            with whole_file(path) as temporary, temporary.open("wb") as file:
+                torch.save(state, file)
+                os.fsync(file.fileno())  # some file systems find out only here that they are full
+        except (OSError, RuntimeError) as error:  # PyTorch's writer turns one into the other
+            cause = error if isinstance(error, OSError) else error.__context__
+            if not isinstance(cause, OSError):
+                raise
+            reason = f"{cause.strerror}; the earlier states stay: make room and run again"
+            raise InputError(f"{path}: {reason}") from error
+        for old in self._files()[:-KEPT]:
+            old.unlink(missing_ok=True)
+
+    def load(self) -> tuple[int, dict[str, Any]] | None:
+        """Return the last readable (step, state), or None for a fresh start.
+
+        Tensors are mapped from the file, so that processes of one machine share the memory and each
+        reads what it uses. Copy what is kept: the file goes when two newer states are there.
+        """
+        for path in reversed(self._files()):
+            try:
+                state = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
+            except (OSError, EOFError, RuntimeError, pickle.UnpicklingError, zipfile.BadZipFile):
+                continue
+            return int(path.stem.split("-")[1]), state
+        return None
+
+    def clear(self) -> None:
+        """Remove the folder with all its states, once the result is written."""
+        shutil.rmtree(self.folder, ignore_errors=True)

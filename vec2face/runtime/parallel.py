@@ -1,0 +1,182 @@
+"""Training that several processes share: who computes what, and what they must agree upon.
+
+A step's batch is cut into micro-batches. They are the unit of computation: whatever is not linear
+in the images (dropout, batch norms, adaptive weights) is a function of a micro-batch and of its
+number, and the step's gradient is the mean over all of them. How many processes share them
+therefore changes nothing but the order in which numbers are added up.
+
+    network = synchronised(network, world())
+    parts = rounds(batch, micro_batch, world())
+    for number, part in parts:
+        torch.manual_seed(torch_seed(seed, "dropout", step, number))
+        with last_round(network, is_last=number == parts[-1][0]):
+            (loss(network(images[part])) / len(parts)).backward()
+    norm = clip(network.parameters(), [], 2.0, world())
+"""
+
+import contextlib
+import logging
+import math
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from vec2face.runtime.files import InputError
+from vec2face.runtime.processes import World, world
+
+log = logging.getLogger(__name__)
+
+
+def rounds(
+    batch: int, micro_batch: int | None, place: World, section: str = "training"
+) -> list[tuple[int, slice]]:
+    """Return (number, part of the batch) of each micro-batch that this process computes, in order.
+
+    Micro-batch m is computed by rank m mod size, in round m // size.
+
+    Args:
+        batch: images in a step, of all processes together.
+        micro_batch: images in a micro-batch; None for all of the batch.
+        place: this process among the others.
+        section: of params.yaml that the sizes come from, for messages.
+
+    Raises:
+        InputError: the batch cannot be cut so, or the processes cannot share it evenly.
+    """
+    size = micro_batch or batch
+    if batch % size:
+        raise InputError(
+            f"{section}.micro_batch: {size} does not divide {section}.batch = {batch}; "
+            "choose a divisor"
+        )
+    count = batch // size
+    if count % place.size:
+        fitting = [m for m in range(1, batch + 1) if batch % (m * place.size) == 0]
+        remedy = (
+            f"set it to {fitting[-1]} or a divisor of that"
+            if fitting
+            else f"set {section}.batch to a multiple of {place.size} and micro_batch to a share"
+        )
+        raise InputError(
+            f"{section}.micro_batch: {place.size} processes cannot share {count} micro-batch"
+            f"{'es' * (count > 1)} of {size} images evenly; {remedy}, or start another number of "
+            "processes (VEC2FACE_PROCESSES)"
+        )
+    numbers = range(place.rank, count, place.size)
+    return [(m, slice(m * size, (m + 1) * size)) for m in numbers]
+
+
+def synchronised(module: nn.Module, place: World) -> nn.Module:
+    """Return ``module`` so that a backward pass averages its gradients over all processes.
+
+    It starts with the weights of rank 0 everywhere. Buffers stay each process's own.
+    """
+    if place.size == 1:
+        return module
+    return DistributedDataParallel(
+        module,
+        device_ids=[place.device] if place.device.type == "cuda" else None,
+        forward_sync_buffers=False,
+        gradient_as_bucket_view=True,
+    )
+
+
+def last_round(module: nn.Module, is_last: bool) -> AbstractContextManager[None]:
+    """Return the context of one micro-batch's forward and backward pass.
+
+    Gradients add up on each process and are averaged over the processes in the last round alone.
+    """
+    if is_last or not isinstance(module, DistributedDataParallel):
+        return contextlib.nullcontext()
+    return module.no_sync()
+
+
+@torch.no_grad()
+def clip(
+    replicated: Iterable[Tensor], sharded: Iterable[Tensor], largest: float, place: World
+) -> float:
+    """Scale gradients down, in place, to a norm of at most ``largest``.
+
+    Args:
+        replicated: parameters that every process has, with the same gradients.
+        sharded: parameters of which each process has its own part.
+        largest: norm of all gradients together, each part counted once.
+        place: this process among the others.
+
+    Returns:
+        The norm before, the same on every process. If it is not finite, no gradient is touched.
+    """
+    replicated, sharded = list(replicated), list(sharded)
+    common = [p.grad for p in replicated if p.grad is not None]
+    parts = [p.grad for p in sharded if p.grad is not None]
+    if place.size == 1:
+        norm = nn.utils.get_total_norm(common + parts)
+    else:  # not every process need have a part
+        squares = place.sum(nn.utils.get_total_norm(parts).to(place.device) ** 2)
+        norm = (nn.utils.get_total_norm(common).to(place.device) ** 2 + squares).sqrt()
+    found = norm.item()
+    if math.isfinite(found):
+        nn.utils.clip_grads_with_norm_([*replicated, *sharded], largest, norm)
+    return found
+
+
+def agree(place: World, fine: bool) -> bool:
+    """Return whether all processes are ``fine``, the same on each; they all have to ask."""
+    wrong = torch.tensor(float(not fine), device=place.device)
+    return place.sum(wrong).item() == 0
+
+
+class Patience:
+    """What becomes of steps whose loss or gradient is not finite.
+
+    Such a step updates nothing: no weight, moment, average or running statistic. The state before
+    it is the last good one (a replay from the checkpoint before would give the same bits), so the
+    training goes on from there with the offending batch left out. All processes decide alike
+    (``agree``). When that happens repeatedly, something is wrong with the run, and it stops.
+
+    Args:
+        limit: the training stops at this many left-out steps ...
+        window: ... within this many steps.
+
+    Attributes:
+        skipped: the steps left out so far; part of the checkpoint.
+    """
+
+    def __init__(self, limit: int = 3, window: int = 100) -> None:
+        self.limit, self.window = limit, window
+        self.skipped: list[int] = []
+
+    def skip(self, step: int, indices: Iterable[int], values: Mapping[str, float]) -> None:
+        """Report that ``step`` is left out, and remember it.
+
+        Args:
+            step: its number.
+            indices: the images of its batch that are to blame; all if that is not known.
+            values: its losses and gradient norms.
+
+        Raises:
+            FloatingPointError: too many steps were left out of late.
+        """
+        self.skipped.append(step)
+        found = ", ".join(f"{name} {value:g}" for name, value in values.items())
+        what = f"step {step} is left out: {found}; on images {[int(i) for i in indices]}"
+        recent = [s for s in self.skipped if step - self.window < s <= step]
+        if len(recent) >= self.limit:
+            raise FloatingPointError(
+                f"{what}; so were steps {recent[:-1]}. Lower the learning rate, choose a wider "
+                "precision (float32), or remove those images"
+            )
+        if world().main:
+            log.warning("%s", what)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a continued run needs."""
+        return {"skipped": list(self.skipped)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over what ``state_dict`` returned."""
+        self.skipped = list(state["skipped"])

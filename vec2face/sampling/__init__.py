@@ -1,1 +1,0 @@
-"""People who do not exist: identity vectors, perturbed vectors, images of them."""

@@ -1,1 +1,0 @@
-"""Losses, heads and loops that train the generator and the recognizers."""
