@@ -30,14 +30,14 @@ from torch import Tensor, nn
 
 from vec2face.config import Params
 from vec2face.generator import losses
-from vec2face.generator.batches import Batch, batches
+from vec2face.generator.batches import Batch, masked_batches
 from vec2face.generator.discriminator import PatchDiscriminator
 from vec2face.generator.network import Vec2Face
 from vec2face.generator.step import GeneratorRun
 from vec2face.randomness import torch_seed
 from vec2face.recognizers.backbones import build_backbone
 from vec2face.recognizers.network import load_recognizer, save_recognizer
-from vec2face.runtime.processes import world
+from vec2face.runtime.processes import processes
 
 MUST_REACH = 1.3
 WEIGHTS = {"mse": 1.0, "lpips": 0.2, "ssim": 0.1, "token": 1.0, "identity": 1.0}  # the released
@@ -125,10 +125,10 @@ def main() -> int:
     features = rng.standard_normal((count, 512), np.float32)
     with tempfile.TemporaryDirectory() as folder:
         params = parameters(Path(folder), arguments.batch)
-        ours = GeneratorRun(params, features, world())
+        ours = GeneratorRun(params, features, processes())
         plain = Plain(params, ours.generator, Path(folder))
     steps = range(arguments.rounds + 1)
-    drawn = batches(images.__getitem__, features, params, world(), steps)
+    drawn = masked_batches(images.__getitem__, features, params, processes(), steps)
     seconds: dict[str, list[float]] = {"ours": [], "plain": []}
     same = False
     for batch in drawn:

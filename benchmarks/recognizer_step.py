@@ -23,7 +23,7 @@ from torch.nn import functional
 from vec2face.recognizers.backbones import build_backbone
 from vec2face.recognizers.step import RecognizerRun
 from vec2face.recognizers.training import RecognizerConfig
-from vec2face.runtime.processes import world
+from vec2face.runtime.processes import processes
 
 MUST_REACH = 1.1
 RATE = 0.01
@@ -94,7 +94,7 @@ def main() -> int:
     config = RecognizerConfig(
         image_size=arguments.size, batch=arguments.batch, dropout=0.0, margin=0.5, lr=RATE
     )
-    ours = RecognizerRun(config, arguments.classes, arguments.batch, 0, world())
+    ours = RecognizerRun(config, arguments.classes, arguments.batch, 0, processes())
     peer = Peer(config, ours.backbone.state_dict(), ours.head.weight)
     shape = arguments.batch, arguments.size, arguments.size, 3
     seconds: dict[str, list[float]] = {"ours": [], "peer": []}

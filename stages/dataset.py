@@ -25,7 +25,7 @@ from vec2face.identities.pca import PCA
 from vec2face.runtime.blocks import code
 from vec2face.runtime.checkpoint import work_folder
 from vec2face.runtime.files import write_json
-from vec2face.runtime.processes import world
+from vec2face.runtime.processes import processes
 
 IDENTITIES, PCA_FILE = Path("data/identities.npy"), Path("models/pca.npz")
 RELEASED_BATCH = 64  # images that share a mask ratio in the authors' generation
@@ -53,7 +53,7 @@ def main() -> None:
     work = work_folder(
         "dataset", repr(perturbation), ratios, s.jpeg_quality, IDENTITIES, file, *CODE
     )
-    generator = arrange_for_inference(open_generator(file).to(world().device))
+    generator = arrange_for_inference(open_generator(file).to(processes().device))
     shared = RELEASED_BATCH if generator.config.released else 1
     summary = generate(
         generator,
@@ -66,7 +66,7 @@ def main() -> None:
         made_by="stages/dataset.py",
         quality=s.jpeg_quality,
     )
-    if world().main:
+    if processes().main:
         write_json("reports/perturbation.json", summary)
         shutil.rmtree(work)
 

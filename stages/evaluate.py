@@ -34,7 +34,7 @@ from vec2face.recognizers.network import embed, load_recognizer, untrained_recog
 from vec2face.runtime.blocks import Arrays, Blocks, code, stamp
 from vec2face.runtime.checkpoint import work_folder
 from vec2face.runtime.files import fingerprint, whole_file, write_json
-from vec2face.runtime.processes import world
+from vec2face.runtime.processes import processes
 
 UNTRAINED_IMAGES = 4096
 """Training images, evenly spaced, that give the untrained net its batch-norm statistics."""
@@ -64,7 +64,7 @@ def main() -> None:
             far, tar = roc_at(result.distances, result.same)
             points = {"recognizer": recognizer, "benchmark": name, "far": far, "tar": tar}
             curves.append(pd.DataFrame(points))
-    if world().main:
+    if processes().main:
         write_json("reports/evaluation.json", evaluation)
         with whole_file("reports/curves/roc.csv") as temporary:
             pd.concat(curves).to_csv(temporary, index=False, float_format="%.6g")
@@ -88,7 +88,7 @@ def verify_all(
 
     blocks = Blocks(work, make)
     blocks.finish(range(0, total, PAIRS), benchmark.name)
-    if not world().main:
+    if not processes().main:
         return {}
     distances = blocks.join(range(0, total, PAIRS))["distances"]
     return {
@@ -99,9 +99,9 @@ def verify_all(
 
 def load_all(p: Params) -> dict[str, Embed]:
     """Return the recognizers by their names in the metrics."""
-    device = world().device
+    device = processes().device
     nets = {name: load_recognizer(trained(name)) for name in p.training_sets}
-    faces = open_source("data/subset", verify=world().main)
+    faces = open_source("data/subset", verify=processes().main)
     rows = np.unique(np.linspace(0, len(faces) - 1, UNTRAINED_IMAGES, dtype=int))
     nets["untrained"] = untrained_recognizer(
         nets["generated"].architecture,  # type: ignore[arg-type]

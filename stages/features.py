@@ -17,7 +17,7 @@ from vec2face.recognizers.features import CODE, extract_to, open_recognizer
 from vec2face.runtime.blocks import stamp
 from vec2face.runtime.checkpoint import work_folder
 from vec2face.runtime.files import link, sweep, whole_folder
-from vec2face.runtime.processes import world
+from vec2face.runtime.processes import processes
 
 STORES = {"train": "data/subset", "held_out": "data/held_out"}
 
@@ -25,12 +25,12 @@ STORES = {"train": "data/subset", "held_out": "data/held_out"}
 def main() -> None:
     """Extract and store."""
     path = Path(Params.load().paths.recognizer)
-    sources = {k: open_source(store, verify=world().main) for k, store in STORES.items()}
+    sources = {k: open_source(store, verify=processes().main) for k, store in STORES.items()}
     recognizer = open_recognizer(path)
     work = work_folder("features", path, *map(stamp, STORES.values()), *CODE)
     for name, source in sources.items():
         extract_to(work / f"{name}.npy", recognizer, source)
-    if world().main:
+    if processes().main:
         sweep("data/features")
         with whole_folder("data/features") as folder:
             for name in STORES:

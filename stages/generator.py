@@ -18,7 +18,7 @@ from vec2face.faces.source import open_source
 from vec2face.generator.training import VERSION, train_generator
 from vec2face.runtime.checkpoint import work_folder
 from vec2face.runtime.files import InputError, whole_file
-from vec2face.runtime.processes import world
+from vec2face.runtime.processes import processes
 
 OUTPUT = Path("models/generator.safetensors")
 CURVE = Path("reports/curves/generator.csv")
@@ -26,18 +26,18 @@ CURVE = Path("reports/curves/generator.csv")
 
 def main() -> None:
     """Train the generator of ``params.yaml``."""
-    params, place = Params.load(), world()
-    faces = open_source("data/subset", verify=place.main)
+    params, group = Params.load(), processes()
+    faces = open_source("data/subset", verify=group.main)
     features = np.load("data/features/train.npy", mmap_mode="r")
     if len(features) != len(faces):
         raise InputError(
             f"data/features/train.npy: {len(features)} rows for {len(faces)} images of "
             "data/subset; run the features stage again"
         )
-    work = place.gather(_work(params) if place.main else None)[0]
+    work = group.gather(_work(params) if group.main else None)[0]
     curve: list[dict[str, float]] = []
     generator = train_generator(faces, features, params, work, on_log=curve.append)
-    if place.main:
+    if group.main:
         generator.save(OUTPUT)
         with whole_file(CURVE) as temporary:
             pd.DataFrame(curve).to_csv(temporary, index=False, float_format="%.6g")

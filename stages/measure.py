@@ -27,7 +27,7 @@ import numpy as np
 
 from stages import run
 from vec2face.config import Params
-from vec2face.dataset.generate import render
+from vec2face.dataset.generate import generate_images
 from vec2face.evaluation.reconstruction import feature_cosine, pixel_r2
 from vec2face.evaluation.separability import (
     describe,
@@ -43,7 +43,7 @@ from vec2face.recognizers.features import extract_rows, open_recognizer
 from vec2face.runtime.blocks import Arrays, Blocks, code, stamp
 from vec2face.runtime.checkpoint import work_folder
 from vec2face.runtime.files import InputError, whole_file, write_json
-from vec2face.runtime.processes import as_if_alone, world
+from vec2face.runtime.processes import as_if_alone, processes
 
 LIMIT = 20_000  # images of a store, from its start: pairs grow with the square
 IDENTITIES = 10_000  # identities rendered without perturbation
@@ -61,13 +61,13 @@ CODE = [
 def main() -> None:
     """Measure everything under every recognizer."""
     p = Params.load()
-    generator = open_generator(p.paths.generator).to(world().device)
+    generator = open_generator(p.paths.generator).to(processes().device)
     draw = partial(masks, p.seed, **p.sampling.masks.model_dump())
     paths = {"": Path(p.paths.recognizer), "second_": Path(p.paths.second_recognizer)}
     recognizers = {prefix: open_recognizer(path) for prefix, path in paths.items()}
 
     stores = ("data/generated", "data/held_out")
-    generated, held_out = (open_source(store, verify=world().main) for store in stores)
+    generated, held_out = (open_source(store, verify=processes().main) for store in stores)
     identities = np.load(VECTORS)
     vectors = np.load("data/generated_vectors.npy", mmap_mode="r")
     real_features = np.load(REAL_FEATURES)
@@ -89,7 +89,7 @@ def main() -> None:
 
     def painted(wanted: np.ndarray, purpose: str, rows: range) -> Arrays:
         masks_of = partial(draw, purpose=purpose)
-        images = render(generator, wanted[rows.start : rows.stop], masks_of, rows.start)
+        images = generate_images(generator, wanted[rows.start : rows.stop], masks_of, rows.start)
         seen = {f"{k}features": r.features(images) for k, r in recognizers.items()}
         return {"images": images, **seen}
 
@@ -100,7 +100,7 @@ def main() -> None:
         "copies": (len(real_labels), partial(painted, real_features, "reconstruction mask")),
     }
     blocks = {name: finish(work / name, name, *job) for name, job in jobs.items()}
-    if world().main:
+    if processes().main:
         counts = {name: range(0, count, BLOCK) for name, (count, _) in jobs.items()}
         found = {name: blocks[name].join(counts[name]) for name in jobs}
         found["held_out"]["features"] = real_features

@@ -19,7 +19,7 @@ from vec2face.recognizers.features import CODE, extract_to, open_recognizer
 from vec2face.recognizers.statistics import feature_scale, identity_means
 from vec2face.runtime.blocks import stamp
 from vec2face.runtime.checkpoint import work_folder
-from vec2face.runtime.processes import as_if_alone, world
+from vec2face.runtime.processes import as_if_alone, processes
 
 
 def main() -> None:
@@ -29,7 +29,7 @@ def main() -> None:
     recognizer = Path(p.paths.recognizer)
     work = work_folder("pca", recognizer, p.subset.corrupt, stamp(p.paths.pca_faces), *CODE)
     extract_to(work / "features.npy", open_recognizer(recognizer), source)
-    if world().main:
+    if processes().main:
         features = np.asarray(np.load(work / "features.npy", mmap_mode="r"))
         with as_if_alone():
             people = identity_means(features, source.labels)

@@ -28,7 +28,7 @@ from vec2face.recognizers.training import VERSION, RecognizerConfig, train_recog
 from vec2face.runtime.blocks import stamp
 from vec2face.runtime.checkpoint import Checkpoint, work_folder
 from vec2face.runtime.files import InputError, whole_file
-from vec2face.runtime.processes import world
+from vec2face.runtime.processes import processes
 
 
 def main(which: str = "") -> None:
@@ -62,7 +62,7 @@ def main(which: str = "") -> None:
         with whole_file(f"reports/curves/fr_{which}.csv") as temporary:
             pd.DataFrame(curve).to_csv(temporary, index=False)
 
-    place = world()
+    group = processes()
     recognizer = train_recognizer(
         Selection(source, rows),  # read at once, or batch by batch if it is large
         labels,
@@ -71,7 +71,7 @@ def main(which: str = "") -> None:
         work,
         on_epoch=write_curve,
     )
-    if place.main:
+    if group.main:
         save_recognizer(f"models/fr/{which}.safetensors", recognizer, settings.architecture())
         Checkpoint(work).clear()
 

@@ -19,7 +19,7 @@ from vec2face.faces.source import open_source, readable
 from vec2face.faces.subset import choose, choose_released, copy_rows
 from vec2face.runtime.blocks import code, stamp
 from vec2face.runtime.checkpoint import work_folder
-from vec2face.runtime.processes import world
+from vec2face.runtime.processes import processes
 
 CODE = code(  # what decides which image a row is, and the bytes of a store
     *("faces/source", "faces/listing", "faces/archive", "faces/database"),
@@ -30,7 +30,7 @@ CODE = code(  # what decides which image a row is, and the bytes of a store
 def main() -> None:
     """Choose twice, the second time among the identities left, and copy."""
     p = Params.load()
-    source = open_source(p.paths.faces, verify=world().main, corrupt=p.subset.corrupt)
+    source = open_source(p.paths.faces, verify=processes().main, corrupt=p.subset.corrupt)
     pick = partial(
         choose,
         source.labels,
@@ -60,7 +60,7 @@ def main() -> None:
             made_by="stages/subset.py",
             skipped=skipped,
         )
-    if world().main:
+    if processes().main:
         shutil.rmtree(work)
 
 

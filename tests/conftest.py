@@ -15,7 +15,7 @@ settings.load_profile("untimed")
 @pytest.fixture(scope="session")
 def head(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The baked head: the pipeline's if it has run, else made here (needs pip's index, once)."""
-    made = Path(__file__).parents[1] / "data/world/head.npz"
+    made = Path(__file__).parents[1] / "data/rendered/head.npz"
     if not made.exists():
         made = tmp_path_factory.mktemp("world") / "head.npz"
         download_and_bake(made)

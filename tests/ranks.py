@@ -24,7 +24,7 @@ _meeting_points: list[TCPStore] = []  # open as long as they are here
 
 
 def start(target: Callable[..., Any], *arguments: Any, size: int = 1) -> list[BaseProcess]:
-    """Start ``target(*arguments)`` in ``size`` processes that find each other with ``world()``.
+    """Start ``target(*arguments)`` in ``size`` processes that find each other with ``processes()``.
 
     They meet at a port that this process holds, so that no other program can take it meanwhile.
     """

@@ -94,12 +94,12 @@ def test_the_generator_itself_ignores_the_batch_up_to_rounding():
         )
     ).eval()  # fmt: skip
     vectors, _ = MIXTURE.vectors(IDENTITIES, 0, 10)
-    whole = dataset.render(generator, vectors, masks, batch=10).astype(int)
+    whole = dataset.generate_images(generator, vectors, masks, batch=10).astype(int)
     assert whole.std() > 1
     for batch in (1, 4):
-        images = dataset.render(generator, vectors, masks, batch=batch)
+        images = dataset.generate_images(generator, vectors, masks, batch=batch)
         assert np.abs(images - whole).max() <= 1
-    part = dataset.render(generator, vectors[6:], masks, first=6)
+    part = dataset.generate_images(generator, vectors[6:], masks, first=6)
     assert np.abs(part - whole[6:]).max() <= 1
 
 

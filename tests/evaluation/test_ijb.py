@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vec2face.evaluation import ijb as ijb_module
-from vec2face.evaluation.ijb import RATES, cosines, evaluate_ijb, is_ijb, pool, read_ijb
+from vec2face.evaluation.ijb import RATES, evaluate_ijb, is_ijb, pair_cosines, pool, read_ijb
 from vec2face.faces.align import TEMPLATE
 from vec2face.faces.images import encode
 from vec2face.runtime.files import InputError
@@ -83,10 +83,10 @@ def test_the_whole_is_that_of_the_loop(folder, detector, norm, monkeypatch):
 
     seen = {}
     monkeypatch.setattr(
-        ijb_module, "tar_at_far", lambda d, *_: seen.update(cosines=-d) or np.ones(len(RATES))
+        ijb_module, "tar_at_far", lambda d, *_: seen.update(pair_cosines=-d) or np.ones(len(RATES))
     )
     evaluate_ijb(ijb, colour, use_detector_score=detector, use_norm_score=norm)
-    np.testing.assert_allclose(seen["cosines"], wanted, atol=1e-4)
+    np.testing.assert_allclose(seen["pair_cosines"], wanted, atol=1e-4)
 
 
 @given(st.integers(1, 40), st.integers(1, 6), st.integers(1, 4), st.integers(0, 99))
@@ -112,7 +112,7 @@ def test_blocks_change_nothing(block):
     pairs = names[draw.integers(0, 4, (50, 2))]
     places = {name: i for i, name in enumerate(names)}
     wanted = [features[places[a]] @ features[places[b]] for a, b in pairs]
-    np.testing.assert_allclose(cosines(names, features, pairs, block=block), wanted, rtol=1e-5)
+    np.testing.assert_allclose(pair_cosines(names, features, pairs, block=block), wanted, rtol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from vec2face.faces.images import decode
 from vec2face.faces.source import Selection, load_images, open_readable, open_source, readable
 from vec2face.faces.store_writer import FaceStoreWriter
 from vec2face.runtime.files import InputError
-from vec2face.runtime.processes import world
+from vec2face.runtime.processes import processes
 
 
 def picture(side, form="JPEG", mode="RGB"):
@@ -81,7 +81,7 @@ def say_what_is_readable(folder):
     with pytest.raises(InputError) as stopped:
         readable(source, corrupt="stop")
     found = [rows.tolist(), skipped, str(stopped.value)]
-    (folder / f"{world().rank}-of-{world().size}").write_text(json.dumps(found))
+    (folder / f"{processes().rank}-of-{processes().size}").write_text(json.dumps(found))
 
 
 def test_two_processes_find_the_same_corrupt_images(tmp_path):

@@ -14,7 +14,7 @@ from vec2face.config import Params
 from vec2face.generator.step import GeneratorRun
 from vec2face.generator.training import train_generator
 from vec2face.runtime.checkpoint import Checkpoint
-from vec2face.runtime.processes import world
+from vec2face.runtime.processes import processes
 
 STEPS = 8
 
@@ -35,7 +35,7 @@ def train(params, faces, folder, hold=False):
 
     params = Params.model_validate(params)
     net = train_generator(*faces, params, folder / "work", on_log=on_log, log_every=1)
-    if world().main:
+    if processes().main:
         torch.save(log, folder / "log.pt")
         net.save(folder / "generator.safetensors")
 
@@ -45,7 +45,7 @@ def train_and_vanish(*arguments):
     step = GeneratorRun.step
 
     def die(self, batch):
-        if batch.step == 5 and not world().main:
+        if batch.step == 5 and not processes().main:
             os.kill(os.getpid(), signal.SIGKILL)
         return step(self, batch)
 

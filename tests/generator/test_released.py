@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from vec2face.generator.masks import ROWS, masks
 from vec2face.generator.network import GeneratorConfig, Vec2Face
-from vec2face.generator.released import import_generator, read_released, save_released
+from vec2face.generator.released import import_generator, read_generator, save_released
 from vec2face.runtime.files import InputError
 
 BASE = {"width": 768, "encoder": 12, "decoder": 8, "channels": (128, 128, 256, 256, 512)}
@@ -160,7 +160,7 @@ def test_the_forward_pass_is_theirs(tmp_path, sizes, heads, count):
     weights = released_weights(**sizes)
     arguments = argparse.Namespace(model="vec2face_vit_base_patch16", lr=4e-5)
     path = write(tmp_path / "checkpoint.pth", weights, epoch=99, args=arguments)
-    generator = read_released(path, heads)
+    generator = read_generator(path, heads)
     assert generator.config.channels == sizes["channels"]
     features, (drop, mask) = torch.randn(count, 512), masks(0, 0, count, 0.1, 1.0, 0.15)
     wanted = released_forward(weights, features, drop, mask, heads or (12, 16))
@@ -202,7 +202,7 @@ def test_the_standardisation_of_features_goes_into_the_first_layer(tmp_path):
     generator = Vec2Face(config).eval()
     generator.standardise(torch.randn(6), 1.7)
     save_released(tmp_path / "g.pth", generator)
-    again = read_released(tmp_path / "g.pth", heads=(2, 3))
+    again = read_generator(tmp_path / "g.pth", heads=(2, 3))
     features, (drop, mask) = torch.randn(3, 6), masks(0, 0, 3, 0.1, 1.0, 0.15)
     assert torch.allclose(
         again(features, drop, mask), generator(features, drop, mask), rtol=0, atol=1e-5
@@ -233,13 +233,13 @@ def without(name):
 def test_no_tensor_is_dropped_or_missed(tmp_path, change, named):
     path = write(tmp_path / "checkpoint.pth", change(released_weights(**SMALL)))
     with pytest.raises(InputError, match=r"checkpoint\.pth: .*" + named):
-        read_released(path, HEADS)
+        read_generator(path, HEADS)
 
 
 def test_other_files_are_refused(tmp_path):
     torch.save({"state_dict": {}}, tmp_path / "other.pth")
     with pytest.raises(InputError, match=r"other\.pth: no model_vec2face .*holds state_dict"):
-        read_released(tmp_path / "other.pth")
+        read_generator(tmp_path / "other.pth")
     path = write(tmp_path / "odd.pth", released_weights(**SMALL))
     with pytest.raises(InputError, match=r"odd\.pth: of width 32, so its heads are not known"):
-        read_released(path)
+        read_generator(path)

@@ -9,12 +9,12 @@ import torch
 from torch import nn
 
 from vec2face.generator import losses
-from vec2face.generator.batches import batch_indices, batches
+from vec2face.generator.batches import batch_indices, masked_batches
 from vec2face.generator.step import GeneratorRun, _Pass
 from vec2face.generator.training import Curve, _continue, train_generator
 from vec2face.runtime.checkpoint import Checkpoint
 from vec2face.runtime.files import InputError
-from vec2face.runtime.processes import world
+from vec2face.runtime.processes import processes
 
 GOLDEN = [
     {
@@ -37,8 +37,8 @@ def start(params, faces):
     steps = range(params.training.steps)
     torch.manual_seed(0)
     return (
-        GeneratorRun(params, features, world()),
-        batches(lambda chosen: images[chosen], features, params, world(), steps),
+        GeneratorRun(params, features, processes()),
+        masked_batches(lambda chosen: images[chosen], features, params, processes(), steps),
     )
 
 

@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture
 def project(tmp_path, monkeypatch):
     """A folder with the pipeline's definition and nothing else."""
-    for name in ("dvc.yaml", "params.yaml", "data/world/dvc.yaml"):
+    for name in ("dvc.yaml", "params.yaml", "data/rendered/dvc.yaml"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(name, tmp_path / name)
     from dvc.repo import Repo  # noqa: PLC0415 - slow
@@ -105,14 +105,14 @@ def test_what_is_not_there_is_counted_at_the_scale_of_the_run_and_told(project, 
 
 
 def test_inputs_that_are_there_are_counted(project):
-    shutil.copytree(ROOT / "models/world", "models/world")
+    shutil.copytree(ROOT / "models/rendered", "models/rendered")
     images = [encode(np.zeros((56, 56, 3), np.uint8))] * 80
     for name in ("one", "two"):
-        save_benchmark(f"data/world/benchmarks/{name}.bin", images, [True, False] * 20)
+        save_benchmark(f"data/rendered/benchmarks/{name}.bin", images, [True, False] * 20)
     p = Params.load()
     found, assumed = preflight.expect(p)
     assert not any("benchmarks" in line or "recognizer" in line for line in assumed)
-    recognizers = [f"models/world/{name}.onnx" for name in ("identity", "second")]
+    recognizers = [f"models/rendered/{name}.onnx" for name in ("identity", "second")]
     judges = sum(file_cost(path).forward for path in recognizers)
     (evaluate,) = (c.flop for c in found if c.stage == "evaluate")
     fr = backbone_cost(p.fr.backbone, p.image_size, p.fr.embedding, tuple(p.fr.widths)).forward

@@ -15,7 +15,7 @@ from vec2face.recognizers import partial_fc
 from vec2face.recognizers.heads import build_head
 from vec2face.recognizers.partial_fc import PartialFC, initial_rows, memory, negatives
 from vec2face.runtime.files import InputError
-from vec2face.runtime.processes import World, world
+from vec2face.runtime.processes import Group, processes
 
 CLASSES, EMBEDDING, BATCH, STEP = 37, 16, 12, 5
 CASES = [
@@ -34,7 +34,7 @@ def batch():
 
 def sharded(name, rate, dtype):
     """Two steps of this process's share of a head; what all processes found, on the first."""
-    place = world()
+    place = processes()
     torch.manual_seed(0)
     with torch.device("meta"):
         rule = build_head(name, EMBEDDING, CLASSES, scale=20)
@@ -65,7 +65,7 @@ def sharded(name, rate, dtype):
 
 def write_sharded(path):
     found = [sharded(*case) for case in CASES]
-    if world().main:
+    if processes().main:
         torch.save(found, path)
 
 
@@ -140,7 +140,7 @@ def test_shares_of_the_start_weights_are_cut_from_one_draw(classes, embedding, s
         parts = []
         for rank in range(size):
             torch.manual_seed(classes)
-            share = World(rank, size, CPU).share(classes)
+            share = Group(rank, size, CPU).share(classes)
             parts.append(initial_rows(classes, embedding, share))
             assert torch.equal(torch.rand(1), after)
     assert torch.equal(torch.cat(parts), whole)
@@ -148,13 +148,13 @@ def test_shares_of_the_start_weights_are_cut_from_one_draw(classes, embedding, s
 
 @given(st.integers(1, 500), st.integers(1, 7), st.integers(0, 9))
 def test_negatives_do_not_depend_on_who_draws_them(classes, size, step):
-    shares = [World(rank, size, CPU).share(classes) for rank in range(size)]
+    shares = [Group(rank, size, CPU).share(classes) for rank in range(size)]
     drawn = torch.cat([negatives(4, step, share, 0.4) for share in shares])
     assert drawn.tolist() == (stream(4, "negatives", step).random(classes) < 0.4).tolist()
 
 
 def test_a_share_of_the_negatives_takes_part_and_every_positive():
-    head = PartialFC(build_head("arcface", 2, 10_000), world(), seed=0, sample_rate=0.1)
+    head = PartialFC(build_head("arcface", 2, 10_000), processes(), seed=0, sample_rate=0.1)
     labels = torch.arange(0, 10_000, 500)
     seen = set()
     for step in range(3):
@@ -199,7 +199,7 @@ def test_memory_is_what_a_step_uses(rate, size):
     labels, x = torch.arange(size), torch.randn(size, embedding, requires_grad=True)
     rule = build_head("arcface", embedding, classes)
     with Live() as live:
-        head = PartialFC(rule, world(), seed=0, sample_rate=rate)
+        head = PartialFC(rule, processes(), seed=0, sample_rate=rate)
         head.begin(0, labels)
         head.loss(x, labels)[0].backward()
         head.update(0.1)
@@ -217,6 +217,6 @@ def test_memory_at_the_papers_size():
 
 def test_what_cannot_be_is_refused():
     with pytest.raises(ValueError, match="sample_rate"):
-        PartialFC(build_head("softmax", 2, 5), world(), seed=0, sample_rate=0)
+        PartialFC(build_head("softmax", 2, 5), processes(), seed=0, sample_rate=0)
     with pytest.raises(InputError, match="5 identities .* 6 processes"):
-        PartialFC(build_head("softmax", 2, 5), World(0, 6, CPU), seed=0)
+        PartialFC(build_head("softmax", 2, 5), Group(0, 6, CPU), seed=0)

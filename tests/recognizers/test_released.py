@@ -13,7 +13,7 @@ from vec2face.faces.images import to_tensor
 from vec2face.recognizers.backbones import DEPTHS, build_backbone
 from vec2face.recognizers.features import open_network, open_recognizer
 from vec2face.recognizers.network import Convention, load_recognizer, quality
-from vec2face.recognizers.released import import_recognizer, read_released
+from vec2face.recognizers.released import import_recognizer, read_recognizer
 from vec2face.runtime.files import InputError
 
 SIZE = 32
@@ -137,7 +137,7 @@ def write(path, content):
 @torch.no_grad()
 def test_iresnets_of_arcface_and_the_authors(tmp_path, images, number, gate):
     w = iresnet_weights(number, gate)
-    net = read_released(write(tmp_path / "backbone.pth", w))
+    net = read_recognizer(write(tmp_path / "backbone.pth", w))
     assert close(net(images), iresnet_forward(w, images))
 
 
@@ -147,7 +147,7 @@ def test_arcface_r100_at_its_full_width(tmp_path, monkeypatch):
     monkeypatch.setattr(sys.modules[__name__], "WIDTHS", (64, 128, 256, 512))
     w = iresnet_weights("100")
     image = torch.rand(1, 3, 112, 112, generator=w.draw) * 2 - 1
-    net = read_released(write(tmp_path / "backbone.pth", w))
+    net = read_recognizer(write(tmp_path / "backbone.pth", w))
     assert close(net(image), iresnet_forward(w, image))
 
 
@@ -156,12 +156,12 @@ def test_names_and_shapes_of_the_large_ones(tmp_path, name):
     with torch.device("meta"):
         state = build_backbone(name).state_dict()
     tensors = {k: torch.zeros((), dtype=v.dtype).expand(v.shape) for k, v in state.items()}
-    assert read_released(write(tmp_path / "model.pt", tensors)).architecture["name"] == name
+    assert read_recognizer(write(tmp_path / "model.pt", tensors)).architecture["name"] == name
 
 
 def test_the_authors_200_has_the_depth_of_100(tmp_path):
     path = write(tmp_path / "hsface.pth", iresnet_weights("100", "attn"))
-    assert read_released(path).architecture["name"] == "se_iresnet100"
+    assert read_recognizer(path).architecture["name"] == "se_iresnet100"
 
 
 @pytest.mark.parametrize("prefix", ["module.", "features.module.", "module.features.module."])
@@ -177,7 +177,7 @@ def test_magface_has_other_names_pixels_and_epsilon(tmp_path, images, prefix):
     if "features." in prefix:
         seen, eps = images.flip(1) / 2 + 0.5, 2e-5
     wanted = iresnet_forward(w, seen, eps)
-    net = read_released(path)
+    net = read_recognizer(path)
     assert close(net(images), wanted)
     assert close(quality(net(images)), wanted.pow(2).sum(1).sqrt())
 
@@ -239,7 +239,7 @@ def test_adaface(tmp_path, images, gate):
     content = {f"model.{k}": v for k, v in w.items()}
     content |= {"head.kernel": torch.randn(24, 50), "head.t": torch.zeros(1)}
     path = write(tmp_path / "adaface.ckpt", {"state_dict": content, "global_step": 3})
-    assert close(read_released(path)(images), ir_forward(w, images.flip(1)))
+    assert close(read_recognizer(path)(images), ir_forward(w, images.flip(1)))
 
 
 def transformer_weights(width=512, blocks=12, size=SIZE):
@@ -291,7 +291,7 @@ def transformer_forward(w, x, blocks=12):
 def test_transformers_of_arcface_torch(tmp_path, images):
     w = transformer_weights()
     path = write(tmp_path / "model.pt", w)
-    net = read_released(path)
+    net = read_recognizer(path)
     assert net.architecture["name"] == "vit_s"
     assert close(net(images), transformer_forward(w, images))
     assert close(open_network(path)(images), net(images))
@@ -311,7 +311,7 @@ def test_imported_weights_keep_their_convention(tmp_path):
 
 def test_a_stated_convention_wins(tmp_path, images):
     w = iresnet_weights()
-    net = read_released(write(tmp_path / "odd.pt", w), Convention("bgr", mean=0.0, std=1.0))
+    net = read_recognizer(write(tmp_path / "odd.pt", w), Convention("bgr", mean=0.0, std=1.0))
     with torch.no_grad():
         assert close(net(images), iresnet_forward(w, images.flip(1) / 2 + 0.5))
 
@@ -348,11 +348,11 @@ def changed(w, **more):
 def test_no_tensor_is_dropped_or_missed(tmp_path, change, said):
     path = write(tmp_path / "backbone.pth", changed(iresnet_weights(), **change))
     with pytest.raises(InputError, match=rf"backbone\.pth: .*{said}"):
-        read_released(path)
+        read_recognizer(path)
 
 
 @pytest.mark.parametrize("prefix", ["_orig_mod.", "module._orig_mod.", "net.", "backbone."])
 def test_prefixes_of_training_programs_are_taken_off(tmp_path, images, prefix):
     w = iresnet_weights()
     path = write(tmp_path / "a.pth", {prefix + name: tensor for name, tensor in w.items()})
-    assert close(read_released(path)(images), iresnet_forward(w, images))
+    assert close(read_recognizer(path)(images), iresnet_forward(w, images))

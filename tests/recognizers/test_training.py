@@ -18,13 +18,13 @@ from vec2face.randomness import stream, torch_seed
 from vec2face.recognizers import training as recognizer
 from vec2face.recognizers.augment import NONE, Augmentation
 from vec2face.recognizers.backbones import build_backbone
-from vec2face.recognizers.batches import batches
+from vec2face.recognizers.batches import augmented_batches
 from vec2face.recognizers.heads import build_head
 from vec2face.recognizers.network import embed, save_recognizer, untrained_recognizer
 from vec2face.recognizers.step import RecognizerRun
 from vec2face.recognizers.training import RecognizerConfig, train_recognizer
 from vec2face.runtime.files import InputError
-from vec2face.runtime.processes import world
+from vec2face.runtime.processes import processes
 
 CONFIG = RecognizerConfig(
     backbone="se_iresnet10",
@@ -118,7 +118,7 @@ def train(folder, config=CONFIG, vanish=0, hold=False):
             time.sleep(0.1)
 
     net = train_recognizer(*people(), config, 0, folder, on_epoch=follow, save_seconds=0.05)
-    if world().main:
+    if processes().main:
         save_recognizer(folder / "net.safetensors", net, config.architecture())
         (folder / "curve.json").write_text(json.dumps(curve))
 
@@ -183,7 +183,9 @@ def steps_by_hand(config, seed, steps):
         {"params": [p for p in every if p.ndim <= 1], "weight_decay": 0},
     ]
     optimizer = torch.optim.SGD(groups, lr=0, momentum=0.9, weight_decay=config.weight_decay)
-    order = batches(lambda i: images[i], 96, config.batch, range(steps), seed, config.augmentation)
+    order = augmented_batches(
+        lambda i: images[i], 96, config.batch, range(steps), seed, config.augmentation
+    )
     micro = config.micro_batch or config.batch
     for step, (indices, (pictures,)) in enumerate(order):
         for group in optimizer.param_groups:
@@ -215,10 +217,12 @@ def test_a_step_is_that_of_plain_pytorch(tmp_path, head, micro_batch):
     config = replace(CONFIG, head=head, micro_batch=micro_batch, lr=0.01)
     with torch.random.fork_rng():
         torch.manual_seed(torch_seed(0, "recognizer"))
-        run = RecognizerRun(config, 12, 16, 0, world())
+        run = RecognizerRun(config, 12, 16, 0, processes())
         images, labels = people()
         parts = [part for _, part in run.rounds]
-        made = batches(lambda i: images[i], 96, 16, range(5), 0, config.augmentation, parts)
+        made = augmented_batches(
+            lambda i: images[i], 96, 16, range(5), 0, config.augmentation, parts
+        )
         taken = []
         for step, (indices, pictures) in enumerate(made):
             run.step(step, pictures, torch.from_numpy(labels[indices]), config.rate(step, 6))
@@ -245,7 +249,7 @@ def test_a_state_of_other_labels_is_not_continued(tmp_path, caplog):
 
 def test_every_image_is_seen_once_an_epoch_in_the_order_of_the_seed():
     images, _ = people()
-    got = list(batches(lambda i: images[i], 96, 16, range(3, 12), 4, NONE))
+    got = list(augmented_batches(lambda i: images[i], 96, 16, range(3, 12), 4, NONE))
     assert [len(g[0]) for g in got] == [16] * 9
     assert np.array_equal(
         np.concatenate([i for i, _ in got[3:]]), stream(4, "order", 1).permutation(96)
@@ -289,9 +293,11 @@ def first_steps(config, count=2):
     images, labels = people()
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        run = RecognizerRun(config, 12, 16, 0, world())
+        run = RecognizerRun(config, 12, 16, 0, processes())
     parts = [part for _, part in run.rounds]
-    made = batches(lambda i: images[i], 96, 16, range(count), 0, config.augmentation, parts)
+    made = augmented_batches(
+        lambda i: images[i], 96, 16, range(count), 0, config.augmentation, parts
+    )
     return run, [(pictures, torch.from_numpy(labels[indices])) for indices, pictures in made]
 
 
@@ -334,7 +340,7 @@ def poisoned(monkeypatch, *steps):
     """From now on the images of these steps are not numbers."""
 
     def with_poison(*arguments):
-        for step, (indices, pictures) in enumerate(batches(*arguments)):
+        for step, (indices, pictures) in enumerate(augmented_batches(*arguments)):
             yield indices, [p * torch.nan for p in pictures] if step in steps else pictures
 
     monkeypatch.setattr(recognizer, "batches", with_poison)

@@ -10,7 +10,14 @@ from torch import Tensor, nn
 from vec2face.faces.images import encode
 from vec2face.faces.store import FaceStore
 from vec2face.faces.store_writer import FaceStoreWriter
-from vec2face.report.sheets import choose, evenly, people, reconstructions, rising_sigma, shown
+from vec2face.report.sheets import (
+    evenly,
+    people,
+    reconstructions,
+    rising_sigma,
+    rows_of_people,
+    shown,
+)
 
 
 class Flat(nn.Module):
@@ -37,7 +44,7 @@ def test_even_steps_reach_both_ends() -> None:
     assert evenly(9, 3).tolist() == [0, 4, 8]
     assert evenly(2, 5).tolist() == [0, 1]
     labels = np.repeat([5, 7, 9], [4, 1, 3])
-    assert [c.tolist() for c in choose(labels, 2, 2)] == [[0, 3], [5, 7]]
+    assert [c.tolist() for c in rows_of_people(labels, 2, 2)] == [[0, 3], [5, 7]]
     assert shown(labels, 2).tolist() == [5, 9]
 
 

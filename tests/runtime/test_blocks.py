@@ -14,14 +14,14 @@ from hypothesis import strategies as st
 from vec2face.runtime import blocks
 from vec2face.runtime.blocks import Blocks, cut
 from vec2face.runtime.files import InputError, row_file, sweep, whole_file, whole_folder
-from vec2face.runtime.processes import World
+from vec2face.runtime.processes import Group
 
 
 def squares(number):
     return {"square": np.array([number**2]), "row": np.full((1, 3), number, np.float32)}
 
 
-class Together(World):
+class Together(Group):
     """A process played by a thread."""
 
     def meet(self, values, barrier):

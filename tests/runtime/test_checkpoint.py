@@ -6,7 +6,7 @@ import torch
 from vec2face.runtime import checkpoint as module
 from vec2face.runtime.checkpoint import Checkpoint, work_folder
 from vec2face.runtime.files import InputError
-from vec2face.runtime.processes import World
+from vec2face.runtime.processes import Group
 
 
 def test_keeps_the_last_two_and_loads_the_last(tmp_path):
@@ -105,7 +105,7 @@ def test_work_folder_is_named_by_what_it_depends_on(tmp_path):
 
 def test_of_several_processes_the_first_writes_what_a_folder_is_made_of(tmp_path, monkeypatch):
     first = work_folder("stage", 1, root=tmp_path / "first")
-    monkeypatch.setattr(module, "world", lambda: World(1, 2, torch.device("cpu")))
+    monkeypatch.setattr(module, "world", lambda: Group(1, 2, torch.device("cpu")))
     second = work_folder("stage", 1, root=tmp_path / "second")
     assert first.name == second.name
     assert [p.name for p in first.iterdir()] == ["made_of.json"]

@@ -11,9 +11,9 @@ from torch import nn
 from tests import ranks
 from vec2face.runtime.files import InputError
 from vec2face.runtime.parallel import Patience, agree, clip, last_round, rounds, synchronised
-from vec2face.runtime.processes import World, world
+from vec2face.runtime.processes import Group, processes
 
-ALONE = World(0, 1, torch.device("cpu"))
+ALONE = Group(0, 1, torch.device("cpu"))
 
 
 @given(st.integers(1, 12), st.integers(1, 12), st.integers(1, 6))
@@ -21,7 +21,7 @@ def test_every_image_is_computed_once_and_in_the_same_micro_batch(size, per_rank
     batch = size * per_rank * processes
     alone = rounds(batch, size, ALONE)
     shared = [
-        rounds(batch, size, World(rank, processes, torch.device("cpu")))
+        rounds(batch, size, Group(rank, processes, torch.device("cpu")))
         for rank in range(processes)
     ]
     assert sorted(part for parts in shared for part in parts) == alone
@@ -45,7 +45,7 @@ def test_without_micro_batches_a_step_is_one_piece():
 )
 def test_what_cannot_be_shared_is_refused_with_the_remedy(batch, micro, processes, message):
     with pytest.raises(InputError, match=message):
-        rounds(batch, micro, World(0, processes, torch.device("cpu")), "fr")
+        rounds(batch, micro, Group(0, processes, torch.device("cpu")), "fr")
 
 
 def parameters(*shapes):
@@ -76,7 +76,7 @@ def test_gradients_without_a_finite_norm_are_not_touched(bad):
 
 def compare_with_one_process(folder):
     """Two processes average gradients, clip those that they share, and agree."""
-    place = world()
+    place = processes()
     torch.manual_seed(0)
     images, whole = torch.randn(8, 3), nn.Linear(3, 2)
     alone = nn.Linear(3, 2)

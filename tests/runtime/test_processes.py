@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vec2face.runtime.files import InputError
-from vec2face.runtime.processes import World, _launcher, _place, first_host, world
+from vec2face.runtime.processes import Group, _launcher, _place, first_host, processes
 
 ROOT = Path(__file__).parents[2]
 TORCHRUN = f"{sys.executable} -m torch.distributed.run"
@@ -24,10 +24,10 @@ PROGRAM = """
 import os, sys, time
 from pathlib import Path
 import torch
-from vec2face.runtime.processes import launch, world
+from vec2face.runtime.processes import launch, processes
 
 def main(folder, fails="no"):
-    w = world()
+    w = processes()
     total = w.sum(torch.tensor([w.rank + 1.0])).item()
     names = w.gather(f"rank {w.rank}")
     Path(folder, f"{w.rank}-of-{w.size}").write_text(f"{total} {names}")
@@ -171,10 +171,10 @@ def test_gpus_that_would_have_nothing_to_do_get_no_process(monkeypatch, gpus, un
 
 @given(st.integers(0, 1000), st.integers(1, 40))
 def test_shares_cover_the_work_evenly(count, size):
-    shares = [World(rank, size, torch.device("cpu")).share(count) for rank in range(size)]
+    shares = [Group(rank, size, torch.device("cpu")).share(count) for rank in range(size)]
     assert [i for share in shares for i in share] == list(range(count))
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
 
 
 def test_alone_is_the_default():
-    assert (world().rank, world().size, world().main) == (0, 1, True)
+    assert (processes().rank, processes().size, processes().main) == (0, 1, True)

@@ -108,12 +108,12 @@ def main(stage):
     """Run one stage, unless an earlier start has finished it, as DVC would know."""
     from importlib import import_module  # noqa: PLC0415
 
-    from vec2face.runtime.processes import world  # noqa: PLC0415
+    from vec2face.runtime.processes import processes  # noqa: PLC0415
 
     done = Path(f"done-{stage}")
-    if not world().gather(done.exists())[0]:
+    if not processes().gather(done.exists())[0]:
         import_module(f"stages.{stage}").main()
-        if world().main:
+        if processes().main:
             done.touch()
 
 

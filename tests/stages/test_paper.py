@@ -42,7 +42,7 @@ def test_every_path_is_documented():
 
 def test_a_dry_run_of_the_papers_parameters_prints_its_whole_pipeline(tmp_path):
     """Without its data, and without the rendered world that stands in elsewhere."""
-    for name in ("dvc.yaml", "data/world/dvc.yaml"):
+    for name in ("dvc.yaml", "data/rendered/dvc.yaml"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(name, tmp_path / name)
     shutil.copy("params/paper.yaml", tmp_path / "params.yaml")

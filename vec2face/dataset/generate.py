@@ -30,7 +30,7 @@ from vec2face.faces.store_writer import (
 )
 from vec2face.runtime.blocks import Arrays, Blocks, cut, share, unfinished
 from vec2face.runtime.files import sweep, write_json
-from vec2face.runtime.processes import world
+from vec2face.runtime.processes import processes
 
 BLOCK = 512  # images of a block; a multiple of the batch, as is a shard, so that an image's batch
 # depends on its number only, however the blocks are shared
@@ -39,7 +39,7 @@ Masks = Callable[[int, int], tuple[Tensor, Tensor]]
 """``masks(first, count)`` -> (drop, mask), each (count, 49) bool, of samples ``first ...``."""
 
 
-def render(
+def generate_images(
     generator: nn.Module, vectors: np.ndarray, masks: Masks, first: int = 0, batch: int = 32
 ) -> np.ndarray:
     """Generate the images of samples ``first .. first + len(vectors) - 1``.
@@ -82,7 +82,7 @@ def generate(
     """Generate ``images_per_identity`` images of every identity into a FaceStore.
 
     Args:
-        generator: see :func:`render`; its attribute ``image_size`` goes into the manifest.
+        generator: see :func:`generate_images`; its attribute ``image_size`` goes into the manifest.
         identities: (n, D) float32 identity vectors.
         perturbation: how an identity's images vary.
         masks: see :data:`Masks`.
@@ -116,7 +116,10 @@ def generate(
         """Make the block that begins with a sample; it ends at the latest with its shard."""
         count = min(BLOCK, shards[first // images_per_shard].stop - first)
         rows, draws = perturbation.vectors(identities, first, count)
-        jpegs = [encode(image, quality) for image in render(generator, rows, masks, first, batch)]
+        jpegs = [
+            encode(image, quality)
+            for image in generate_images(generator, rows, masks, first, batch)
+        ]
         sizes = np.array([len(jpeg) for jpeg in jpegs])
         data = np.frombuffer(b"".join(jpegs), np.uint8)
         return {"data": data, "sizes": sizes, "vectors": rows, "draws": draws}
@@ -138,7 +141,7 @@ def generate(
             write_json(_summary(paths[shard]), {"draws": draws, "largest": largest})
         blocks.remove(shards[shard][::BLOCK])
 
-    if world().main:
+    if processes().main:
         sweep(work / "*")
     left = unfinished(
         range(len(shards)),
@@ -146,12 +149,12 @@ def generate(
     )
     blocks.finish([first for shard in left for first in shards[shard][::BLOCK]], "generating")
     share(left, store_shard, "storing")
-    if world().main:
+    if processes().main:
         sweep(vectors)
         join_features(vectors, [FaceStore(path) for path in paths])
         join_stores(store, paths, features=False, **about)
     found = [json.loads(_summary(path).read_text()) for path in paths]
-    world().wait()  # nobody may remove the work folder before all have read this
+    processes().wait()  # nobody may remove the work folder before all have read this
     draws = sum(shard["draws"] for shard in found)
     return {
         "images": total,

@@ -168,7 +168,7 @@ def pool(
     return template[new_template], sums / np.where(norms == 0, 1, norms)
 
 
-def cosines(
+def pair_cosines(
     names: np.ndarray, features: np.ndarray, pairs: np.ndarray, *, block: int = 100_000
 ) -> np.ndarray:
     """Return the cosine (P,) float32 of pairs (P, 2) of templates, a block of pairs at a time.
@@ -218,7 +218,7 @@ def evaluate_ijb(
         features = features / np.linalg.norm(features, axis=1, keepdims=True)
     if use_detector_score:
         features = features * ijb.scores[:, None].astype(features.dtype)
-    similarity = cosines(*pool(features, ijb.templates, ijb.media), ijb.pairs)
+    similarity = pair_cosines(*pool(features, ijb.templates, ijb.media), ijb.pairs)
     rates = list(rates)
     read = tar_nearest_far if nearest else tar_at_far
     return dict(zip(rates, read(-similarity, ijb.same, rates).tolist(), strict=True))

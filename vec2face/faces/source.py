@@ -19,7 +19,7 @@ from vec2face.faces.listing import FolderSource, ListSource
 from vec2face.faces.record import RecordFile
 from vec2face.faces.store import FaceStore
 from vec2face.runtime.files import InputError
-from vec2face.runtime.processes import world
+from vec2face.runtime.processes import processes
 
 log = logging.getLogger(__name__)
 
@@ -245,8 +245,8 @@ def readable(
         InputError: at the first that cannot, if ``corrupt`` is ``"stop"``; if none can.
     """
     rows = np.arange(len(source)) if rows is None else np.asarray(rows, np.int64)
-    place = world()
-    mine = place.share(len(rows))
+    group = processes()
+    mine = group.share(len(rows))
     faults: dict[int, str] = {}  # of the rows at these places
 
     def fault(i: int) -> str | None:
@@ -256,7 +256,7 @@ def readable(
             return str(error)
         return None
 
-    what, quiet = f"checking {source.name}", None if place.main else True
+    what, quiet = f"checking {source.name}", None if group.main else True
     with (
         ThreadPoolExecutor(min(8, len(os.sched_getaffinity(0)))) as pool,
         tqdm(total=len(mine), desc=what, unit="img", disable=quiet) as bar,
@@ -268,13 +268,13 @@ def readable(
             bar.update(len(some))
             if faults and corrupt == "stop":
                 break
-    faults = {n: message for part in place.gather(faults) for n, message in part.items()}
+    faults = {n: message for part in group.gather(faults) for n, message in part.items()}
     if faults and corrupt == "stop":
         raise InputError(f"{next(iter(faults.values()))}; or set corrupt to skip")
     if len(faults) == len(rows):
         raise InputError(f"{source.name}: none of {len(rows)} images can be read")
     skipped = [*getattr(source, "skipped", ()), *faults.values()]
-    if skipped and place.main:
+    if skipped and group.main:
         log.warning("%d entries skipped; the first: %s", len(skipped), skipped[0])
     return np.delete(rows, list(faults)), skipped
 
@@ -285,5 +285,5 @@ def open_readable(path: Path | str, *, corrupt: Corrupt) -> Source:
     With ``"stop"`` nothing is decoded here; the reader that comes upon a corrupt image names it.
     Of several processes, the first verifies a FaceStore, and all share the decoding.
     """
-    source = open_source(path, verify=world().main, corrupt=corrupt)
+    source = open_source(path, verify=processes().main, corrupt=corrupt)
     return source if corrupt == "stop" else Selection(source, *readable(source, corrupt=corrupt))

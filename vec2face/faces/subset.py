@@ -12,7 +12,7 @@ from vec2face.faces.store_writer import IMAGES_PER_SHARD, FaceStoreWriter, join_
 from vec2face.randomness import stream
 from vec2face.runtime.blocks import cut, share, unfinished
 from vec2face.runtime.files import InputError, sweep
-from vec2face.runtime.processes import world
+from vec2face.runtime.processes import processes
 
 
 def choose(
@@ -161,9 +161,9 @@ def copy_rows(
                 row = int(rows[n])
                 writer.append(source.encoded(row), int(labels[n]), source.feature(row))
 
-    if world().main:
+    if processes().main:
         sweep(Path(work) / "*")
     share(unfinished(range(len(parts)), lambda n: is_whole(paths[n])), write, f"copying to {path}")
-    if world().main:
+    if processes().main:
         join_stores(path, paths, image_size=size, seed=seed, made_by=made_by, skipped=skipped)
-    world().wait()
+    processes().wait()

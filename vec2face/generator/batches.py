@@ -14,7 +14,7 @@ from vec2face.generator.masks import masks
 from vec2face.randomness import stream
 from vec2face.recognizers.batches import Reader, ahead
 from vec2face.runtime.parallel import rounds
-from vec2face.runtime.processes import World
+from vec2face.runtime.processes import Group
 
 
 @dataclass(frozen=True)
@@ -53,8 +53,8 @@ class Batch:
     pieces: list[Piece]
 
 
-def batches(
-    read: Reader, features: np.ndarray, params: Params, place: World, steps: range
+def masked_batches(
+    read: Reader, features: np.ndarray, params: Params, group: Group, steps: range
 ) -> Iterator[Batch]:
     """Yield this process's part of each step.
 
@@ -62,15 +62,15 @@ def batches(
         read: gives the images of some numbers.
         features: (N, D) of all images.
         params: ``training`` and ``seed``.
-        place: this process among the others.
+        group: this process among the others.
         steps: global step numbers.
 
     Raises:
         InputError: the processes cannot share a batch evenly.
     """
     batch = params.training.batch
-    mine = rounds(batch, params.training.micro_batch, place)
-    count = len(mine) * place.size
+    mine = rounds(batch, params.training.micro_batch, group)
+    count = len(mine) * group.size
 
     def prepare(step: int) -> Batch:
         chosen = batch_indices(params.seed, step, batch, len(features))

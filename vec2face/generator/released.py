@@ -50,12 +50,12 @@ def open_generator(path: Path | str) -> Vec2Face:
     """Return the generator of a file: ours (``.safetensors``) or an authors' checkpoint.
 
     Raises:
-        InputError: as ``Vec2Face.load`` or ``read_released``.
+        InputError: as ``Vec2Face.load`` or ``read_generator``.
     """
-    return read_released(path) if Path(path).suffix in SUFFIXES else Vec2Face.load(path)
+    return read_generator(path) if Path(path).suffix in SUFFIXES else Vec2Face.load(path)
 
 
-def read_released(path: Path | str, heads: tuple[int, int] | None = None) -> Vec2Face:
+def read_generator(path: Path | str, heads: tuple[int, int] | None = None) -> Vec2Face:
     """Return the generator of an authors' checkpoint, in evaluation mode.
 
     Args:
@@ -93,7 +93,7 @@ def save_released(path: Path | str, generator: Vec2Face) -> None:
 
     The standardisation of features goes into the first layer; modules that they have and do not
     use are written as zeros. Numbers of heads and groups are not in the layout: theirs are those of
-    ``read_released`` and 32.
+    ``read_generator`` and 32.
 
     Raises:
         InputError: if channels change without the released shortcut, which the layout has no place
@@ -125,17 +125,17 @@ def import_generator(
     """Turn an authors' checkpoint into a generator file of ours (``.safetensors``).
 
     Args:
-        source: as in ``read_released``.
+        source: as in ``read_generator``.
         destination: such as data/weights/vec2face.safetensors, for ``paths.generator``.
-        heads: as in ``read_released``.
+        heads: as in ``read_generator``.
 
     Returns:
         The sizes.
 
     Raises:
-        InputError: as ``read_released``.
+        InputError: as ``read_generator``.
     """
-    generator = read_released(source, heads)
+    generator = read_generator(source, heads)
     generator.save(destination)
     return generator.config
 

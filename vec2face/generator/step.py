@@ -28,7 +28,7 @@ from vec2face.recognizers.features import open_network
 from vec2face.recognizers.statistics import feature_scale
 from vec2face.runtime.files import InputError
 from vec2face.runtime.parallel import Patience, agree, clip, last_round, synchronised
-from vec2face.runtime.processes import World
+from vec2face.runtime.processes import Group
 
 
 class GeneratorRun:
@@ -37,21 +37,21 @@ class GeneratorRun:
     Args:
         params: ``generator``, ``training``, ``paths.recognizer``, ``seed``.
         features: (N, D) of all training images.
-        place: this process among the others.
+        group: this process among the others.
     """
 
-    def __init__(self, params: Params, features: np.ndarray, place: World):
+    def __init__(self, params: Params, features: np.ndarray, group: Group):
         self.hyper: Training = params.training
         self.losses = params.training.losses
-        self.seed, self.place, self.device = params.seed, place, place.device
-        on_gpu = place.device.type == "cuda"
+        self.seed, self.group, self.device = params.seed, group, group.device
+        on_gpu = group.device.type == "cuda"
         layout = torch.channels_last if on_gpu else torch.preserve_format
-        move: dict[str, Any] = {"device": place.device, "memory_format": layout}
+        move: dict[str, Any] = {"device": group.device, "memory_format": layout}
 
         sizes = params.generator.model_dump() | {"channels": tuple(params.generator.channels)}
         config = GeneratorConfig(features=features.shape[1], image_size=params.image_size, **sizes)
         self.generator = Vec2Face(config)
-        self.generator.standardise(*place.gather(_statistics(features) if place.main else None)[0])
+        self.generator.standardise(*group.gather(_statistics(features) if group.main else None)[0])
         self.generator.to(**move)
         self.average: Vec2Face | None = None
         if self.hyper.ema:
@@ -74,13 +74,13 @@ class GeneratorRun:
         if self.losses.lpips:
             self.lpips = losses.load_lpips(self.hyper.lpips_weights).to(**move)
         half = self.hyper.precision == "float16"  # bfloat16 has float32's range
-        self.scaler = torch.amp.GradScaler(place.device.type, enabled=half)
+        self.scaler = torch.amp.GradScaler(group.device.type, enabled=half)
         self.patience = Patience()
 
     def _trained(self, network: nn.Module) -> nn.Module:
         if self.hyper.compile:
             network.compile()
-        return synchronised(network, self.place)
+        return synchronised(network, self.group)
 
     def step(self, batch: Batch) -> dict[str, float] | None:
         """Take one step.
@@ -184,19 +184,19 @@ class GeneratorRun:
             {"discriminator": adversary} if adversary else {}
         )
         norms = {
-            f"gradient of the {name}": clip(network.parameters(), [], self.hyper.clip, self.place)
+            f"gradient of the {name}": clip(network.parameters(), [], self.hyper.clip, self.group)
             for name, network in networks.items()
         }
         names = list(values[batch.pieces[0].number])
         table = torch.zeros(batch.count, len(names), dtype=torch.float64, device=self.device)
         for number, found in values.items():
             table[number] = torch.stack([found[name].detach().double() for name in names])
-        table = self.place.sum(table).cpu()  # a row for each micro-batch, whoever computed it
+        table = self.group.sum(table).cpu()  # a row for each micro-batch, whoever computed it
         means = dict(zip(names, table.mean(0).tolist(), strict=True))
 
         bad = ~table.isfinite().all(1).numpy()
         finite = all(map(math.isfinite, [*means.values(), *norms.values()]))
-        taken = agree(self.place, finite)
+        taken = agree(self.group, finite)
         scale = self.scaler.get_scale()
         if taken:
             for optimizer in optimizers:

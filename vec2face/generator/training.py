@@ -15,14 +15,14 @@ from tqdm import tqdm
 
 from vec2face.config import Params
 from vec2face.faces.source import Source
-from vec2face.generator.batches import batches
+from vec2face.generator.batches import masked_batches
 from vec2face.generator.network import Vec2Face
 from vec2face.generator.step import GeneratorRun
 from vec2face.randomness import torch_seed
 from vec2face.recognizers.batches import reader
 from vec2face.runtime.checkpoint import Checkpoint
 from vec2face.runtime.files import InputError
-from vec2face.runtime.processes import World, world
+from vec2face.runtime.processes import Group, processes
 
 VERSION = 3  # part of the checkpoint's fingerprint: raise it when a step, or the curve, is another
 
@@ -36,7 +36,7 @@ def train_generator(
     on_log: Callable[[dict[str, float]], None] | None = None,
     log_every: int = 20,
 ) -> Vec2Face:
-    """Train a generator, together with the other processes of ``distributed.world()``.
+    """Train a generator, together with the other processes of ``processes.processes()``.
 
     Args:
         images: uint8 (N, S, S, 3), S = ``params.image_size``, or a source of encoded images.
@@ -57,23 +57,23 @@ def train_generator(
         FloatingPointError: losses or gradients were not finite repeatedly (``parallel.Patience``).
         OSError: a checkpoint cannot be written; the earlier ones stay.
     """
-    hyper, place = params.training, world()
+    hyper, group = params.training, processes()
     _check(len(images), features, hyper.batch)
     read = reader(images, np.zeros(len(images), np.int64), params.image_size)
-    with torch.random.fork_rng([place.device] if place.device.type == "cuda" else []):
+    with torch.random.fork_rng([group.device] if group.device.type == "cuda" else []):
         torch.manual_seed(torch_seed(params.seed, "generator"))
-        run, checkpoint = GeneratorRun(params, features, place), Checkpoint(work)
-        curve = Curve(on_log if place.main else None)
-        first = _continue(checkpoint, run, curve, place)
-        quiet = None if place.main else True
+        run, checkpoint = GeneratorRun(params, features, group), Checkpoint(work)
+        curve = Curve(on_log if group.main else None)
+        first = _continue(checkpoint, run, curve, group)
+        quiet = None if group.main else True
         bar = tqdm(total=hyper.steps, initial=first, unit="step", disable=quiet)
-        for batch in batches(read, features, params, place, range(first, hyper.steps)):
+        for batch in masked_batches(read, features, params, group, range(first, hyper.steps)):
             curve.add(run.step(batch))
             done = batch.step + 1
             bar.update()
             if done % log_every == 0 or done == hyper.steps:
                 bar.set_postfix(mse=curve.close(done).get("mse"))
-            if place.main and (done % hyper.checkpoint_every == 0 or done == hyper.steps):
+            if group.main and (done % hyper.checkpoint_every == 0 or done == hyper.steps):
                 checkpoint.save(done, {"run": run.state(), "curve": curve.state()})
         bar.close()
     return run.result()
@@ -90,10 +90,10 @@ def _check(images: int, features: np.ndarray, batch: int) -> None:
             raise ValueError(f"the feature of image {first + bad[0]} is not finite; extract again")
 
 
-def _continue(checkpoint: Checkpoint, run: GeneratorRun, curve: "Curve", place: World) -> int:
+def _continue(checkpoint: Checkpoint, run: GeneratorRun, curve: "Curve", group: Group) -> int:
     """Take over the last state, whatever number of processes wrote it; return the next step."""
     first, state = checkpoint.load() or (0, {})
-    found = place.gather(first)
+    found = group.gather(first)
     if len(set(found)) > 1:
         raise InputError(
             f"{checkpoint.folder}: the processes found checkpoints of steps {found}: it has to lie "

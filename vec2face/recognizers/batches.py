@@ -48,7 +48,7 @@ def reader(images: np.ndarray | Source, labels: np.ndarray, size: int) -> Reader
     return lambda indices: images[indices]
 
 
-def batches(
+def augmented_batches(
     read: Reader,
     count: int,
     batch: int,

@@ -11,11 +11,11 @@ from torch import fx, nn
 from vec2face.faces.source import Source, load_images
 from vec2face.recognizers.network import embed, load_recognizer
 from vec2face.recognizers.onnx import OnnxRecognizer, TorchRecognizer, to_torch
-from vec2face.recognizers.released import read_released
+from vec2face.recognizers.released import read_recognizer
 from vec2face.recognizers.weights import SUFFIXES
 from vec2face.runtime.blocks import Arrays, Blocks, code, unfinished
 from vec2face.runtime.files import InputError, row_file, sweep
-from vec2face.runtime.processes import world
+from vec2face.runtime.processes import processes
 
 BLOCK = (
     512  # images decoded at a time; a multiple of the recognizers' batches, which thus depend on
@@ -57,7 +57,7 @@ def _network(path: Path) -> nn.Module | None:
     """Return the network of a file that holds one in PyTorch's terms, None for all others."""
     if path.suffix == ".safetensors":
         return load_recognizer(path)
-    return read_released(path) if path.suffix in SUFFIXES else None
+    return read_recognizer(path) if path.suffix in SUFFIXES else None
 
 
 def open_recognizer(path: Path | str) -> Recognizer:
@@ -112,14 +112,14 @@ def extract_to(path: Path | str, recognizer: Recognizer, source: Source) -> None
     blocks = Blocks(path.with_name(f"{path.name}.blocks"), make)
     if unfinished([0], lambda _: path.is_file()):
         blocks.finish(firsts, f"features of {source.name}")
-        if world().main:
+        if processes().main:
             sweep(path)
             with row_file(path, total, recognizer.dimension) as append:
                 for first in firsts:
                     append(blocks[first]["features"])
-    if world().main:
+    if processes().main:
         shutil.rmtree(blocks.folder)
-    world().wait()
+    processes().wait()
 
 
 def extract_rows(recognizer: Recognizer, source: Source, rows: range) -> np.ndarray:

@@ -11,7 +11,7 @@ part. Identities that sit out a step are left as they are, momentum and weight d
 Nothing depends on how many processes there are: start weights are cut from one draw, and which
 negatives take part is a function of the seed, the step and the identity.
 
-    head = PartialFC(build_head("arcface", 512, 300_000), world(), seed=0, sample_rate=0.3)
+    head = PartialFC(build_head("arcface", 512, 300_000), processes(), seed=0, sample_rate=0.3)
     head.begin(step, labels)                              # of the whole batch
     loss, value, right = head.loss(embeddings, labels)    # of a micro-batch; then loss.backward()
     head.update(rate)
@@ -26,7 +26,7 @@ from torch.nn.functional import cross_entropy
 from vec2face.randomness import stream
 from vec2face.recognizers.heads import MarginHead
 from vec2face.runtime.files import InputError
-from vec2face.runtime.processes import World
+from vec2face.runtime.processes import Group
 
 BLOCK = 1 << 14
 """Rows drawn, sent or received at once; a multiple of 16 (see ``initial_rows``)."""
@@ -37,12 +37,12 @@ class PartialFC:
 
     Args:
         head: the rule; only the shape of its weight is used, so it may lie on ``meta``.
-        world: this process among the others; its identities are ``world.share``.
+        group: this process among the others; its identities are ``group.share``.
         seed: of the choice of negatives.
         sample_rate: probability that an identity without an image in a batch takes part.
         momentum: of SGD.
         weight_decay: of SGD.
-        device: where the weights lie; default the world's.
+        device: where the weights lie; default the group's.
 
     The start weights are drawn from PyTorch's global generator, which moves on by the whole head.
 
@@ -59,7 +59,7 @@ class PartialFC:
     def __init__(
         self,
         head: MarginHead,
-        world: World,
+        group: Group,
         *,
         seed: int,
         sample_rate: float = 1.0,
@@ -69,19 +69,19 @@ class PartialFC:
     ) -> None:
         if not 0 < sample_rate <= 1:
             raise ValueError(f"sample_rate is in (0, 1], not {sample_rate}")
-        if len(head.weight) < world.size:
+        if len(head.weight) < group.size:
             raise InputError(
-                f"{len(head.weight)} identities cannot be spread over {world.size} processes; "
+                f"{len(head.weight)} identities cannot be spread over {group.size} processes; "
                 "start fewer (VEC2FACE_PROCESSES)"
             )
         self.head = head
-        self.world = world
+        self.group = group
         self.seed = seed
         self.sample_rate = sample_rate
         self.factors = momentum, weight_decay
         self.classes, embedding = head.weight.shape
-        self.share = world.share(self.classes)
-        self.weight = initial_rows(self.classes, embedding, self.share).to(device or world.device)
+        self.share = group.share(self.classes)
+        self.weight = initial_rows(self.classes, embedding, self.share).to(device or group.device)
         self.momentum = torch.zeros_like(self.weight)
         self.rows = self.weight
         self.active: Tensor | None = None  # numbers of the rows in the share; None for all
@@ -114,23 +114,23 @@ class PartialFC:
         Returns:
             A scalar for ``backward``, the loss, and how many images were nearest to their identity;
             the last two are the same on every process and have no gradient. Gradients to ``rows``
-            are those of the loss; gradients to embeddings are ``world.size`` times those, because
+            are those of the loss; gradients to embeddings are ``group.size`` times those, because
             DistributedDataParallel takes the mean over processes where the sum is due.
         """
-        if self.world.size > 1:
-            embeddings = _Gather.apply(embeddings.to(_at_least_float32(embeddings)), self.world)
-            labels = _gather(labels, self.world)
+        if self.group.size > 1:
+            embeddings = _Gather.apply(embeddings.to(_at_least_float32(embeddings)), self.group)
+            labels = _gather(labels, self.group)
         own = labels - self.share.start
         own = torch.where((own >= 0) & (own < len(self.share)), own, -1)
         if self.place is not None:
             own = torch.where(own >= 0, self.place[own], -1)
         logits, penalty = self.head(embeddings, own, self.rows)
-        if self.world.size > 1:
+        if self.group.size > 1:
             loss, right = _CrossEntropy.apply(logits, own)
         else:
             loss, right = cross_entropy(logits, own), (logits.argmax(1) == own).sum()
         # Every process computes the penalty of all images, and gives its part of the gradient.
-        return loss + penalty / self.world.size, (loss + penalty).detach(), right
+        return loss + penalty / self.group.size, (loss + penalty).detach(), right
 
     @torch.no_grad()
     def update(self, rate: float) -> None:
@@ -149,7 +149,7 @@ class PartialFC:
         The other processes get empty tensors. A state does not say how many processes there were.
         """
         parts = {"weight": self.weight, "momentum": self.momentum}
-        return {name: _collect(rows, self.classes, self.world) for name, rows in parts.items()}
+        return {name: _collect(rows, self.classes, self.group) for name, rows in parts.items()}
 
     def load(self, state: dict[str, Tensor]) -> None:
         """Take this process's share of what ``state`` gave the first."""
@@ -221,9 +221,9 @@ class _Gather(torch.autograd.Function):
     """Rows of all processes, in the order of their ranks; the gradient comes back summed."""
 
     @staticmethod
-    def forward(ctx, rows: Tensor, world: World) -> Tensor:
-        ctx.size = world.size
-        return _gather(rows, world)
+    def forward(ctx, rows: Tensor, group: Group) -> Tensor:
+        ctx.size = group.size
+        return _gather(rows, group)
 
     @staticmethod
     def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:
@@ -270,26 +270,26 @@ def _at_least_float32(tensor: Tensor) -> torch.dtype:
     return torch.promote_types(tensor.dtype, torch.float32)
 
 
-def _gather(rows: Tensor, world: World) -> Tensor:
-    together = rows.new_empty(world.size * len(rows), *rows.shape[1:])
+def _gather(rows: Tensor, group: Group) -> Tensor:
+    together = rows.new_empty(group.size * len(rows), *rows.shape[1:])
     dist.all_gather_single(together, rows.contiguous())
     return together
 
 
-def _collect(rows: Tensor, classes: int, world: World) -> Tensor:
+def _collect(rows: Tensor, classes: int, group: Group) -> Tensor:
     """Return the rows of all processes on the first, on the CPU; nothing on the others."""
-    if world.size == 1:
+    if group.size == 1:
         return rows
-    whole = rows.new_empty(classes if world.main else 0, rows.shape[1], device="cpu")
-    for rank in range(world.size):
-        share = World(rank, world.size, world.device).share(classes)
+    whole = rows.new_empty(classes if group.main else 0, rows.shape[1], device="cpu")
+    for rank in range(group.size):
+        share = Group(rank, group.size, group.device).share(classes)
         for first in range(share.start, share.stop, BLOCK):
             end = min(first + BLOCK, share.stop)
-            own = rows[first - share.start : end - share.start] if rank == world.rank else None
-            if own is not None and world.main:
+            own = rows[first - share.start : end - share.start] if rank == group.rank else None
+            if own is not None and group.main:
                 whole[first:end] = own
             elif own is not None:
                 dist.send(own.cpu(), 0)
-            elif world.main:
+            elif group.main:
                 dist.recv(whole[first:end], rank)
     return whole

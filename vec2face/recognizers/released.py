@@ -41,7 +41,7 @@ _HEAD = re.compile(
 )
 
 
-def read_released(path: Path | str, convention: Convention | None = None) -> nn.Module:
+def read_recognizer(path: Path | str, convention: Convention | None = None) -> nn.Module:
     """Return the recognizer whose weights a ``.pt``, ``.pth`` or ``.ckpt`` file holds.
 
     Args:
@@ -96,17 +96,17 @@ def import_recognizer(
     """Turn released weights into a recognizer of ours (``.safetensors``).
 
     Args:
-        source: as in ``read_released``.
+        source: as in ``read_recognizer``.
         destination: the file to write; it keeps architecture and convention.
-        convention: as in ``read_released``.
+        convention: as in ``read_recognizer``.
 
     Returns:
         The architecture, with the convention if it is not ours.
 
     Raises:
-        InputError: as ``read_released``.
+        InputError: as ``read_recognizer``.
     """
-    network = read_released(source, convention)
+    network = read_recognizer(source, convention)
     architecture: dict[str, Any] = network.architecture  # type: ignore[assignment]
     save_recognizer(destination, network, architecture)
     return architecture

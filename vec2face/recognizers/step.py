@@ -12,7 +12,7 @@ from vec2face.recognizers.backbones import build_backbone
 from vec2face.recognizers.heads import build_head
 from vec2face.recognizers.partial_fc import PartialFC
 from vec2face.runtime.parallel import clip, last_round, rounds, synchronised
-from vec2face.runtime.processes import World
+from vec2face.runtime.processes import Group
 
 if TYPE_CHECKING:
     from vec2face.recognizers.training import RecognizerConfig
@@ -46,7 +46,7 @@ class RecognizerRun:
         batch: images in a step of all processes together.
         seed: of dropout and of the choice of negatives; start weights are drawn from PyTorch's
             global generator.
-        world: this process among the others.
+        group: this process among the others.
 
     Attributes:
         backbone: the network that is trained, whatever wraps it.
@@ -54,25 +54,25 @@ class RecognizerRun:
     """
 
     def __init__(
-        self, config: "RecognizerConfig", classes: int, batch: int, seed: int, world: World
+        self, config: "RecognizerConfig", classes: int, batch: int, seed: int, group: Group
     ) -> None:
         self.seed = seed
-        self.world = world
+        self.group = group
         self.clip = config.clip or math.inf
-        self.rounds = rounds(batch, config.micro_batch, world, "fr")
-        backbone = build_backbone(**config.architecture()).to(world.device)
+        self.rounds = rounds(batch, config.micro_batch, group, "fr")
+        backbone = build_backbone(**config.architecture()).to(group.device)
         self.backbone = backbone.to(memory_format=torch.channels_last)
         self.backbone.train()
         self.network = synchronised(
             torch.compile(self.backbone) if config.compile else self.backbone,  # type: ignore[arg-type]
-            world,
+            group,
         )
         with torch.device("meta"):
             head = build_head(
                 config.head, config.embedding, classes, scale=config.scale, margin=config.margin
             )
         sgd: dict[str, Any] = {"momentum": config.momentum, "weight_decay": config.weight_decay}
-        self.head = PartialFC(head, world, seed=seed, sample_rate=config.sample_rate, **sgd)
+        self.head = PartialFC(head, group, seed=seed, sample_rate=config.sample_rate, **sgd)
         self.parameters = [p for p in self.backbone.parameters() if p.requires_grad]
         groups: list[dict[str, Any]] = [
             {"params": [p for p in self.parameters if p.ndim > 1]},
@@ -80,7 +80,7 @@ class RecognizerRun:
         ]
         self.optimizer = torch.optim.SGD(groups, lr=config.lr, **sgd)
         self.precision = getattr(torch, config.precision)
-        kind = world.device.type
+        kind = group.device.type
         self.scaler = torch.amp.GradScaler(kind, enabled=self.precision == torch.float16)
         self.autocast = torch.autocast(
             kind, self.precision, enabled=self.precision != torch.float32
@@ -104,7 +104,7 @@ class RecognizerRun:
         self.statistics.begin()
         while True:
             loss, right = self._gradients(step, pictures, labels)
-            norm = clip(self.parameters, [self.head.rows], self.clip, self.world)
+            norm = clip(self.parameters, [self.head.rows], self.clip, self.group)
             found = Step(loss, right, norm)
             if found.taken:
                 self.scaler.step(self.optimizer)
@@ -122,19 +122,19 @@ class RecognizerRun:
         """Compute the mean gradient over all micro-batches; return the loss and the right ones."""
         self.optimizer.zero_grad()
         self.head.begin(step, labels)
-        found = torch.zeros(2, device=self.world.device)
+        found = torch.zeros(2, device=self.group.device)
         moved = torch.zeros_like(self.statistics.flat())
         for (number, part), images in zip(self.rounds, pictures, strict=True):
             torch.manual_seed(torch_seed(self.seed, "dropout", step, number))
             self.statistics.restore()
             with last_round(self.network, is_last=number == self.rounds[-1][0]):
                 with self.autocast:
-                    embeddings = self.network(images.to(self.world.device))
-                loss, value, right = self.head.loss(embeddings, labels[part].to(self.world.device))
+                    embeddings = self.network(images.to(self.group.device))
+                loss, value, right = self.head.loss(embeddings, labels[part].to(self.group.device))
                 self.scaler.scale(loss / len(self.rounds)).backward()
             found += torch.stack([value, right])
             moved += self.statistics.flat()
-        self.statistics.end(self.world.sum(moved) / (len(self.rounds) * self.world.size))
+        self.statistics.end(self.group.sum(moved) / (len(self.rounds) * self.group.size))
         self.scaler.unscale_(self.optimizer)
         assert self.head.rows.grad is not None
         self.head.rows.grad.div_(self.scaler.get_scale())

@@ -28,12 +28,12 @@ from tqdm import tqdm
 from vec2face.faces.source import Source
 from vec2face.randomness import torch_seed
 from vec2face.recognizers.augment import Augmentation
-from vec2face.recognizers.batches import batches, reader
+from vec2face.recognizers.batches import augmented_batches, reader
 from vec2face.recognizers.step import RecognizerRun
 from vec2face.runtime.checkpoint import Checkpoint
 from vec2face.runtime.files import InputError, fingerprint
 from vec2face.runtime.parallel import Patience, agree
-from vec2face.runtime.processes import World, world
+from vec2face.runtime.processes import Group, processes
 
 log = logging.getLogger(__name__)
 
@@ -161,23 +161,23 @@ def train_recognizer(
         FloatingPointError: if loss or gradient are not finite again and again, with the step and
             the images. A single such step changes nothing and is left out.
     """
-    place = world()
+    group = processes()
     labels = np.asarray(labels, np.int64)
     read = reader(images, labels, config.image_size)
     made_of = fingerprint(asdict(config), seed, hashlib.sha256(labels.tobytes()).hexdigest())
     batch = min(config.batch, len(labels))
     per_epoch = len(labels) // batch
-    with torch.random.fork_rng([place.device] if place.device.type == "cuda" else []):
+    with torch.random.fork_rng([group.device] if group.device.type == "cuda" else []):
         torch.manual_seed(torch_seed(seed, "recognizer"))
-        run = RecognizerRun(config, int(labels.max()) + 1, batch, seed, place)
+        run = RecognizerRun(config, int(labels.max()) + 1, batch, seed, group)
         checkpoint, patience = Checkpoint(work), Patience()
-        step, state = _last_state(checkpoint, made_of, place)
+        step, state = _last_state(checkpoint, made_of, group)
         if state:
             run.load(state["run"])
             patience.load_state_dict(state["patience"])
         history = state.get("history", [])
         totals = state.get("totals", [0.0, 0.0, 0])
-        report = on_epoch if on_epoch and place.main else lambda entry: None
+        report = on_epoch if on_epoch and group.main else lambda entry: None
         for entry in history:
             report(entry)
 
@@ -185,9 +185,9 @@ def train_recognizer(
         steps = range(step, config.epochs * per_epoch)
         parts = [part for _, part in run.rounds]
         bar = tqdm(
-            total=steps.stop, initial=step, unit="step", disable=None if place.main else True
+            total=steps.stop, initial=step, unit="step", disable=None if group.main else True
         )
-        for indices, pictures in batches(
+        for indices, pictures in augmented_batches(
             read, len(labels), batch, steps, seed, config.augmentation, parts
         ):
             rate = config.rate(step, per_epoch)
@@ -203,11 +203,11 @@ def train_recognizer(
                 history.append(_entry(step, per_epoch, batch, totals, rate))
                 totals = [0.0, 0.0, 0]
                 bar.set_postfix(loss=history[-1]["loss"])
-            late = place.main and time.monotonic() - last_saved > save_seconds
-            if epoch_ends or not agree(place, not late):
+            late = group.main and time.monotonic() - last_saved > save_seconds
+            if epoch_ends or not agree(group, not late):
                 state = {"run": run.state(), "history": history, "totals": totals}
                 state |= {"patience": patience.state_dict(), "made_of": made_of}
-                if place.main:
+                if group.main:
                     checkpoint.save(step, state)
                 last_saved = time.monotonic()
             if epoch_ends:
@@ -216,7 +216,7 @@ def train_recognizer(
     return run.backbone.cpu().eval()
 
 
-def _last_state(checkpoint: Checkpoint, made_of: str, place: World) -> tuple[int, dict[str, Any]]:
+def _last_state(checkpoint: Checkpoint, made_of: str, group: Group) -> tuple[int, dict[str, Any]]:
     """Return the step and state to go on from; (0, {}) for a fresh start."""
     step, state = checkpoint.load() or (0, {})
     if state and state["made_of"] != made_of:
@@ -224,7 +224,7 @@ def _last_state(checkpoint: Checkpoint, made_of: str, place: World) -> tuple[int
             "%s: states of another config, seed or labels; starting afresh", checkpoint.folder
         )
         step, state = 0, {}
-    if len(set(place.gather(step))) > 1:
+    if len(set(group.gather(step))) > 1:
         raise InputError(
             f"{checkpoint.folder}: the processes see different states there; it must lie on a file "
             "system that all of them share"

@@ -270,5 +270,5 @@ def load_geometry(path: Path | str) -> Geometry:
         )  # fmt: skip
     except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
         raise InputError(
-            f"{path}: not a baked head ({error}); run `dvc repro data/world/dvc.yaml:geometry`"
+            f"{path}: not a baked head ({error}); run `dvc repro data/rendered/dvc.yaml:geometry`"
         ) from error

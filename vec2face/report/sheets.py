@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from torch import nn
 
-from vec2face.dataset.generate import Masks, render
+from vec2face.dataset.generate import Masks, generate_images
 from vec2face.dataset.perturbation import Perturbation
 from vec2face.faces.source import Source, load_images
 
@@ -21,7 +21,7 @@ def evenly(count: int, wanted: int) -> np.ndarray:
     return np.linspace(0, count - 1, min(wanted, count)).astype(np.int64)
 
 
-def choose(labels: np.ndarray, people: int, images: int) -> list[np.ndarray]:
+def rows_of_people(labels: np.ndarray, people: int, images: int) -> list[np.ndarray]:
     """Choose people at even steps, and images of each at even steps.
 
     Args:
@@ -46,7 +46,7 @@ def people(source: Source, size: int, *, people: int = 6, images: int = 9) -> Ro
     """One person a row, those of ``shown``."""
     return [
         list(load_images(source, size, indices))
-        for indices in choose(source.labels, people, images)
+        for indices in rows_of_people(source.labels, people, images)
     ]
 
 
@@ -62,7 +62,7 @@ def reconstructions(
     """Originals above the images the generator makes from their features, two rows of each.
 
     Args:
-        generator: see :func:`vec2face.dataset.generate.render`.
+        generator: see :func:`vec2face.dataset.generate.generate_images`.
         source: the originals, of people the generator was not trained on.
         features: (N, D) float32, of the originals, row by row.
         masks: see :data:`vec2face.dataset.generate.Masks`.
@@ -74,9 +74,9 @@ def reconstructions(
     """
     if len(features) != len(source):
         raise ValueError(f"{len(features)} features for {len(source)} images")
-    indices = np.concatenate(choose(source.labels, 2 * columns, 1))
+    indices = np.concatenate(rows_of_people(source.labels, 2 * columns, 1))
     originals = load_images(source, size, indices)
-    copies = render(generator, np.asarray(features[indices], np.float32), masks)
+    copies = generate_images(generator, np.asarray(features[indices], np.float32), masks)
     rows: Rows = []
     for start in range(0, len(indices), columns):
         rows += [list(originals[start : start + columns]), list(copies[start : start + columns])]
@@ -98,7 +98,7 @@ def rising_sigma(
     Here the least similarity to the identity is not enforced: the sheet shows what sigma does.
 
     Args:
-        generator: see :func:`vec2face.dataset.generate.render`.
+        generator: see :func:`vec2face.dataset.generate.generate_images`.
         identities: (n, D) float32 identity vectors.
         masks: see :data:`vec2face.dataset.generate.Masks`.
         sigma: level of every column; 0 is the identity vector itself.
@@ -110,5 +110,5 @@ def rising_sigma(
     chosen = evenly(len(identities), people)
     perturbation = Perturbation(seed, count, sigma, [1 / count] * count, -1.0, feature_scale)
     vectors, _ = perturbation.vectors(identities[chosen], 0, count * len(chosen))
-    images = render(generator, vectors, masks)
+    images = generate_images(generator, vectors, masks)
     return [list(images[i * count : (i + 1) * count]) for i in range(len(chosen))]

@@ -2,7 +2,7 @@
 
     blocks = Blocks(work, make)           # make(i): the arrays of block i, by its number alone
     blocks.finish(range(n), "features")   # every process comes here; it does its part and waits
-    if world().main:
+    if processes().main:
         result = [blocks[i] for i in range(n)]
 
 A finished block is one file in the work folder, written whole. A rerun takes the finished ones as
@@ -21,7 +21,7 @@ import numpy as np
 from tqdm import tqdm
 
 from vec2face.runtime.files import sha256, sweep, whole_file
-from vec2face.runtime.processes import world
+from vec2face.runtime.processes import processes
 
 log = logging.getLogger(__name__)
 
@@ -30,19 +30,19 @@ Arrays = dict[str, np.ndarray]
 
 def unfinished(numbers: Sequence[int], done: Callable[[int], bool]) -> list[int]:
     """Return which blocks are not ``done``: to every process the same; they share the looking."""
-    w = world()
-    parts = w.gather([i for i in numbers[w.rank :: w.size] if not done(i)])
+    group = processes()
+    parts = group.gather([i for i in numbers[group.rank :: group.size] if not done(i)])
     return sorted(i for part in parts for i in part)
 
 
 def share(numbers: Sequence[int], do: Callable[[int], object], what: str) -> None:
     """Call ``do`` for every number, each in one of the processes; return when all are through."""
-    w = world()
-    mine = numbers[w.rank :: w.size]
+    group = processes()
+    mine = numbers[group.rank :: group.size]
     # One bar is enough: the processes have equally much to do.
-    for number in tqdm(mine, what, unit="block", disable=None if w.main else True):
+    for number in tqdm(mine, what, unit="block", disable=None if group.main else True):
         do(number)
-    w.wait()
+    group.wait()
 
 
 class Blocks:
@@ -68,7 +68,7 @@ class Blocks:
         Raises:
             InputError: if the disk is full, naming the file; what is finished stays.
         """
-        if world().main:
+        if processes().main:
             sweep(self.path(0).with_name("block-*"))
         share(unfinished(numbers, lambda i: self.path(i).is_file()), self._write, what)
 

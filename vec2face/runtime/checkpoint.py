@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from vec2face.runtime.files import InputError, described, fingerprint, whole_file, write_json
-from vec2face.runtime.processes import world
+from vec2face.runtime.processes import processes
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ def work_folder(stage: str, *parts: Any, root: Path | str = "work") -> Path:
     made_of = described(*parts)
     folder = Path(root) / f"{stage}-{fingerprint(*made_of)}"
     folder.mkdir(parents=True, exist_ok=True)
-    if world().main and not (folder / _MADE_OF).is_file():
+    if processes().main and not (folder / _MADE_OF).is_file():
         for other in sorted(Path(root).glob(f"{stage}-*/{_MADE_OF}")):
             changed = _changes(json.loads(other.read_text()), made_of)
             log.warning(

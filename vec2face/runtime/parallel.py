@@ -5,13 +5,13 @@ in the images (dropout, batch norms, adaptive weights) is a function of a micro-
 number, and the step's gradient is the mean over all of them. How many processes share them
 therefore changes nothing but the order in which numbers are added up.
 
-    network = synchronised(network, world())
-    parts = rounds(batch, micro_batch, world())
+    network = synchronised(network, processes())
+    parts = rounds(batch, micro_batch, processes())
     for number, part in parts:
         torch.manual_seed(torch_seed(seed, "dropout", step, number))
         with last_round(network, is_last=number == parts[-1][0]):
             (loss(network(images[part])) / len(parts)).backward()
-    norm = clip(network.parameters(), [], 2.0, world())
+    norm = clip(network.parameters(), [], 2.0, processes())
 """
 
 import contextlib
@@ -26,13 +26,13 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from vec2face.runtime.files import InputError
-from vec2face.runtime.processes import World, world
+from vec2face.runtime.processes import Group, processes
 
 log = logging.getLogger(__name__)
 
 
 def rounds(
-    batch: int, micro_batch: int | None, place: World, section: str = "training"
+    batch: int, micro_batch: int | None, group: Group, section: str = "training"
 ) -> list[tuple[int, slice]]:
     """Return (number, part of the batch) of each micro-batch that this process computes, in order.
 
@@ -41,7 +41,7 @@ def rounds(
     Args:
         batch: images in a step, of all processes together.
         micro_batch: images in a micro-batch; None for all of the batch.
-        place: this process among the others.
+        group: this process among the others.
         section: of params.yaml that the sizes come from, for messages.
 
     Raises:
@@ -54,32 +54,32 @@ def rounds(
             "choose a divisor"
         )
     count = batch // size
-    if count % place.size:
-        fitting = [m for m in range(1, batch + 1) if batch % (m * place.size) == 0]
+    if count % group.size:
+        fitting = [m for m in range(1, batch + 1) if batch % (m * group.size) == 0]
         remedy = (
             f"set it to {fitting[-1]} or a divisor of that"
             if fitting
-            else f"set {section}.batch to a multiple of {place.size} and micro_batch to a share"
+            else f"set {section}.batch to a multiple of {group.size} and micro_batch to a share"
         )
         raise InputError(
-            f"{section}.micro_batch: {place.size} processes cannot share {count} micro-batch"
+            f"{section}.micro_batch: {group.size} processes cannot share {count} micro-batch"
             f"{'es' * (count > 1)} of {size} images evenly; {remedy}, or start another number of "
             "processes (VEC2FACE_PROCESSES)"
         )
-    numbers = range(place.rank, count, place.size)
+    numbers = range(group.rank, count, group.size)
     return [(m, slice(m * size, (m + 1) * size)) for m in numbers]
 
 
-def synchronised(module: nn.Module, place: World) -> nn.Module:
+def synchronised(module: nn.Module, group: Group) -> nn.Module:
     """Return ``module`` so that a backward pass averages its gradients over all processes.
 
     It starts with the weights of rank 0 everywhere. Buffers stay each process's own.
     """
-    if place.size == 1:
+    if group.size == 1:
         return module
     return DistributedDataParallel(
         module,
-        device_ids=[place.device] if place.device.type == "cuda" else None,
+        device_ids=[group.device] if group.device.type == "cuda" else None,
         forward_sync_buffers=False,
         gradient_as_bucket_view=True,
     )
@@ -97,7 +97,7 @@ def last_round(module: nn.Module, is_last: bool) -> AbstractContextManager[None]
 
 @torch.no_grad()
 def clip(
-    replicated: Iterable[Tensor], sharded: Iterable[Tensor], largest: float, place: World
+    replicated: Iterable[Tensor], sharded: Iterable[Tensor], largest: float, group: Group
 ) -> float:
     """Scale gradients down, in place, to a norm of at most ``largest``.
 
@@ -105,7 +105,7 @@ def clip(
         replicated: parameters that every process has, with the same gradients.
         sharded: parameters of which each process has its own part.
         largest: norm of all gradients together, each part counted once.
-        place: this process among the others.
+        group: this process among the others.
 
     Returns:
         The norm before, the same on every process. If it is not finite, no gradient is touched.
@@ -113,21 +113,21 @@ def clip(
     replicated, sharded = list(replicated), list(sharded)
     common = [p.grad for p in replicated if p.grad is not None]
     parts = [p.grad for p in sharded if p.grad is not None]
-    if place.size == 1:
+    if group.size == 1:
         norm = nn.utils.get_total_norm(common + parts)
     else:  # not every process need have a part
-        squares = place.sum(nn.utils.get_total_norm(parts).to(place.device) ** 2)
-        norm = (nn.utils.get_total_norm(common).to(place.device) ** 2 + squares).sqrt()
+        squares = group.sum(nn.utils.get_total_norm(parts).to(group.device) ** 2)
+        norm = (nn.utils.get_total_norm(common).to(group.device) ** 2 + squares).sqrt()
     found = norm.item()
     if math.isfinite(found):
         nn.utils.clip_grads_with_norm_([*replicated, *sharded], largest, norm)
     return found
 
 
-def agree(place: World, fine: bool) -> bool:
+def agree(group: Group, fine: bool) -> bool:
     """Return whether all processes are ``fine``, the same on each; they all have to ask."""
-    wrong = torch.tensor(float(not fine), device=place.device)
-    return place.sum(wrong).item() == 0
+    wrong = torch.tensor(float(not fine), device=group.device)
+    return group.sum(wrong).item() == 0
 
 
 class Patience:
@@ -170,7 +170,7 @@ class Patience:
                 f"{what}; so were steps {recent[:-1]}. Lower the learning rate, choose a wider "
                 "precision (float32), or remove those images"
             )
-        if world().main:
+        if processes().main:
             log.warning("%s", what)
 
     def state_dict(self) -> dict[str, Any]:

@@ -35,7 +35,7 @@ _PR_SET_PDEATHSIG = 1  # of Linux's prctl: the signal that the parent's death se
 
 
 @dataclass(frozen=True)
-class World:
+class Group:
     """This process among those that share the work.
 
     Attributes:
@@ -79,22 +79,22 @@ class World:
         return values
 
 
-def world() -> World:
+def processes() -> Group:
     """Return this process's place; alone unless ``join`` says otherwise."""
     joined = dist.is_initialized()
     if not torch.cuda.is_available():
         device = torch.device("cpu")
     else:
         device = torch.device("cuda", torch.cuda.current_device())
-    return World(dist.get_rank() if joined else 0, dist.get_world_size() if joined else 1, device)
+    return Group(dist.get_rank() if joined else 0, dist.get_world_size() if joined else 1, device)
 
 
 @contextlib.contextmanager
-def join() -> Iterator[World]:
+def join() -> Iterator[Group]:
     """Meet the other processes, if torchrun or srun started any; part from them at the end."""
     place = _place(os.environ)
     if place is None:
-        yield world()
+        yield processes()
         return
     os.environ.update({name: str(value) for name, value in place.items()})
     if sys.platform == "linux":  # else a rerun would meet processes whose starter was killed
@@ -106,7 +106,7 @@ def join() -> Iterator[World]:
     dist.init_process_group(
         "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=timedelta(days=1)
     )
-    yield world()
+    yield processes()
     # Not after a failure: NCCL would wait here for processes that wait elsewhere, and what started
     # this one would never learn of it.
     dist.destroy_process_group()
@@ -150,7 +150,7 @@ def as_if_alone() -> Iterator[None]:
     torchrun leaves each of several processes one thread, and sums of matrix products are rounded by
     the number of threads: without this a fit would differ in its last bits.
     """
-    limit = int(os.environ[_ALONE]) if world().size > 1 and _ALONE in os.environ else None
+    limit = int(os.environ[_ALONE]) if processes().size > 1 and _ALONE in os.environ else None
     with threadpool_limits(limit, user_api="blas"):
         yield
 

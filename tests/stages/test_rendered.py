@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from stages import world_benchmarks, world_faces, world_geometry
+from stages import rendered_benchmarks, rendered_faces, rendered_geometry
 from vec2face.faces.benchmarks import find_benchmarks, load_benchmark
 from vec2face.faces.store import FaceStore
 from vec2face.runtime.files import InputError
@@ -20,38 +20,38 @@ def run(head, tmp_path, monkeypatch):
     content["rendered"]["stores"]["pca"] = {"people": 2, "images": 1, "regime": "mild"}
     content["rendered"]["benchmarks"] = {"names": ["lfw", "eclipse"], "pairs": 40}
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(content))
-    (tmp_path / "data/world").mkdir(parents=True)
-    shutil.copy(head, tmp_path / "data/world/head.npz")
+    (tmp_path / "data/rendered").mkdir(parents=True)
+    shutil.copy(head, tmp_path / "data/rendered/head.npz")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("WORKERS", "1")
     return tmp_path
 
 
 def test_a_store_and_benchmarks_are_made_from_params(run):
-    world_faces.main("pca")
-    store = FaceStore("data/world/pca").verify()
+    rendered_faces.main("pca")
+    store = FaceStore("data/rendered/pca").verify()
     assert store.manifest["identities"] == 2
     assert store.manifest["image_size"] == 28
-    world_benchmarks.main()
-    found = find_benchmarks("data/world/benchmarks")
+    rendered_benchmarks.main()
+    found = find_benchmarks("data/rendered/benchmarks")
     assert set(found) == {"lfw", "eclipse"}
     assert len(load_benchmark(found["lfw"]).same) == 40
 
 
 def test_an_unknown_store_names_its_key(run):
     with pytest.raises(InputError, match=r"rendered\.stores\.nobody"):
-        world_faces.main("nobody")
+        rendered_faces.main("nobody")
 
 
 def test_the_geometry_goes_where_the_others_look(run, monkeypatch):
     seen = []
-    monkeypatch.setattr(world_geometry, "download_and_bake", seen.append)
-    world_geometry.main()
-    assert [str(p) for p in seen] == ["data/world/head.npz"]
+    monkeypatch.setattr(rendered_geometry, "download_and_bake", seen.append)
+    rendered_geometry.main()
+    assert [str(p) for p in seen] == ["data/rendered/head.npz"]
 
 
 def test_every_store_of_the_pipeline_has_its_parameters():
-    stages = yaml.safe_load((ROOT / "data/world/dvc.yaml").read_text())["stages"]
+    stages = yaml.safe_load((ROOT / "data/rendered/dvc.yaml").read_text())["stages"]
     for file in (ROOT / "params.yaml", ROOT / "params/smoke.yaml"):
         rendered = yaml.safe_load(file.read_text())["rendered"]
         # the estimators' store is rendered within their frozen stage
@@ -60,7 +60,7 @@ def test_every_store_of_the_pipeline_has_its_parameters():
 
 def test_the_pipeline_names_every_module_that_renders():
     """A change to any of them renders anew; a change to the estimators does not."""
-    stages = yaml.safe_load((ROOT / "data/world/dvc.yaml").read_text())["stages"]
+    stages = yaml.safe_load((ROOT / "data/rendered/dvc.yaml").read_text())["stages"]
     apart = {"__init__", "estimators", "stores", "benchmarks"}
     modules = {p.stem for p in (ROOT / "vec2face/rendered").glob("*.py")} - apart
     for deps in (stages["rendered"]["do"]["deps"], stages["benchmarks"]["deps"]):

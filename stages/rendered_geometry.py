@@ -1,8 +1,8 @@
 """Rendered world, geometry: fetch the pinned wheel and bake the head.
 
-    python -m stages.world_geometry
+    python -m stages.rendered_geometry
 
-Writes data/world/head.npz.
+Writes data/rendered/head.npz.
 """
 
 from stages import run
@@ -11,7 +11,7 @@ from vec2face.rendered.geometry import download_and_bake
 
 def main() -> None:
     """Fetch and bake."""
-    download_and_bake("data/world/head.npz")
+    download_and_bake("data/rendered/head.npz")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """Rendered world, estimators: identity, a second judge of identity, quality and pose.
 
-    python -m stages.world_estimators
+    python -m stages.rendered_estimators
 
-Reads data/world/estimators and its attributes; writes models/world/*.onnx and, beside them,
+Reads data/rendered/estimators and its attributes; writes models/rendered/*.onnx and, beside them,
 estimators.json: what they were made from and how well they do on people they have not seen.
 """
 
@@ -31,7 +31,7 @@ from vec2face.rendered.estimators import (
 from vec2face.runtime.checkpoint import work_folder
 from vec2face.runtime.files import write_json
 
-STORE, OUTPUT = Path("data/world/estimators"), Path("models/world")
+STORE, OUTPUT = Path("data/rendered/estimators"), Path("models/rendered")
 UNSEEN = 20  # one person in so many is kept apart, to measure on
 
 

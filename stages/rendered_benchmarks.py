@@ -1,8 +1,8 @@
 """Rendered world, benchmarks: pairs of people whom no store holds.
 
-    python -m stages.world_benchmarks
+    python -m stages.rendered_benchmarks
 
-Reads data/world/head.npz; writes data/world/benchmarks/<name>.bin.
+Reads data/rendered/head.npz; writes data/rendered/benchmarks/<name>.bin.
 """
 
 from stages import run
@@ -15,10 +15,10 @@ def main() -> None:
     """Render every benchmark that params name."""
     p = Params.load()
     chosen = p.rendered.benchmarks
-    with whole_folder("data/world/benchmarks") as folder:
+    with whole_folder("data/rendered/benchmarks") as folder:
         for name in chosen.names:
             write_benchmark(
-                "data/world/head.npz",
+                "data/rendered/head.npz",
                 folder / f"{name}.bin",
                 name=name,
                 seed=p.seed,

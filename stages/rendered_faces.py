@@ -1,9 +1,9 @@
 """Rendered world, faces: one store of rendered people.
 
-    python -m stages.world_faces faces
+    python -m stages.rendered_faces faces
 
-Reads data/world/head.npz; writes data/world/<store> (a FaceStore) and, beside it,
-data/world/<store>-attributes (yaw, pitch, age, exposure, blur of every row).
+Reads data/rendered/head.npz; writes data/rendered/<store> (a FaceStore) and, beside it,
+data/rendered/<store>-attributes (yaw, pitch, age, exposure, blur of every row).
 """
 
 import sys
@@ -23,14 +23,14 @@ def main(name: str) -> None:
         )
     store = p.rendered.stores[name]
     write_store(
-        "data/world/head.npz",
-        f"data/world/{name}",
+        "data/rendered/head.npz",
+        f"data/rendered/{name}",
         seed=p.seed,
         people=store.people,
         images=store.images,
         size=p.rendered.image_size,
         regime=store.regime,
-        made_by="stages/world_faces.py",
+        made_by="stages/rendered_faces.py",
     )
 
 
