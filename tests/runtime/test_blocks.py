@@ -43,10 +43,10 @@ class Together(Group):
 def in_threads(size, work, monkeypatch):
     """Run ``work`` in ``size`` threads that take themselves for processes."""
     values, barrier, place, errors = [None] * size, threading.Barrier(size), threading.local(), []
-    monkeypatch.setattr(blocks, "world", lambda: place.world)
+    monkeypatch.setattr(blocks, "processes", lambda: place.group)
 
     def run(rank):
-        place.world = Together(rank, size, torch.device("cpu")).meet(values, barrier)
+        place.group = Together(rank, size, torch.device("cpu")).meet(values, barrier)
         try:
             work()
         except BaseException as error:

@@ -13,21 +13,13 @@ from vec2face.recognizers.network import embed, load_recognizer
 from vec2face.recognizers.onnx import OnnxRecognizer, TorchRecognizer, to_torch
 from vec2face.recognizers.released import read_recognizer
 from vec2face.recognizers.weights import SUFFIXES
-from vec2face.runtime.blocks import Arrays, Blocks, code, unfinished
+from vec2face.runtime.blocks import Arrays, Blocks, unfinished
 from vec2face.runtime.files import InputError, row_file, sweep
 from vec2face.runtime.processes import processes
 
-BLOCK = (
-    512  # images decoded at a time; a multiple of the recognizers' batches, which thus depend on
-)
-# an image's row only, however the rows are shared
-
-CODE = code(  # what decides a feature; another version of it starts afresh
-    *("faces/images", "faces/source", "faces/record"),
-    *("recognizers/features", "recognizers/onnx", "recognizers/onnx_graph", "recognizers/network"),
-    *("recognizers/backbones", "recognizers/iresnet", "recognizers/vit"),
-    *("recognizers/released", "recognizers/weights"),
-)
+# Images decoded at a time: a multiple of the recognizers' batches, so that an image's batch depends
+# on its row only, however the rows are shared.
+BLOCK = 512
 
 
 class Recognizer(Protocol):

@@ -8,19 +8,18 @@
 A finished block is one file in the work folder, written whole. A rerun takes the finished ones as
 they are, on any number of processes, and since a block depends on its number only, the result is
 that of one process which nobody interrupted. The work folder belongs to one set of parameters,
-inputs and code (``work_folder`` names it so) and is seen by all processes.
+inputs and code (``vec2face.runtime.resume``) and is seen by all processes.
 """
 
 import logging
 import zipfile
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
-from vec2face.runtime.files import sha256, sweep, whole_file
+from vec2face.runtime.files import sweep, whole_file
 from vec2face.runtime.processes import processes
 
 log = logging.getLogger(__name__)
@@ -100,22 +99,3 @@ class Blocks:
 def cut(start: int, stop: int, size: int) -> list[range]:
     """Cut rows start .. stop - 1 into runs of ``size``, of which the last may be shorter."""
     return [range(a, min(a + size, stop)) for a in range(start, stop, size)]
-
-
-def code(*modules: str) -> list[Path]:
-    """Return the files of some of this package's modules, for the name of a work folder."""
-    return [Path(__file__).parents[1] / f"{module}.py" for module in modules]
-
-
-def stamp(path: Path | str) -> list[Any]:
-    """Tell two states of some faces apart without reading them all, for a work folder's name.
-
-    A FaceStore's manifest has the checksums of the store; of others, the files' sizes and times.
-    """
-    path = Path(path)
-    if (path / "manifest.json").is_file():
-        return [sha256(path / "manifest.json")]
-    beside = [path.with_suffix(".idx")] if path.suffix == ".rec" else []
-    files = sorted(path.rglob("*")) if path.is_dir() else [path, *beside]
-    found = [(file, file.stat()) for file in files if file.is_file()]
-    return [[str(file), about.st_size, about.st_mtime_ns] for file, about in found]
