@@ -1,4 +1,4 @@
-"""From identity vectors to a labelled face dataset: vectors -> images -> FaceStore (section 3.3).
+"""From identity vectors to a labelled face dataset: vectors -> images -> FaceStore (section 3.2).
 
 Samples are numbered identity by identity: sample s is image s % k of identity s // k, and its label
 is that identity's number. Vector and masks of a sample depend on its number only, so an image does
