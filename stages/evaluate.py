@@ -9,52 +9,45 @@ Several processes share the pairs of a benchmark, and a killed run goes on where
 """
 
 import logging
-import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
 from stages import run
+from stages.artifacts import artifacts
 from vec2face.config import Params
 from vec2face.evaluation.comparison import compare, open_recognizers
 from vec2face.faces.benchmarks import find_benchmarks
 from vec2face.faces.source import open_source
-from vec2face.recognizers import features
-from vec2face.runtime.blocks import code, stamp
-from vec2face.runtime.checkpoint import work_folder
 from vec2face.runtime.files import whole_file, write_json
 from vec2face.runtime.processes import processes
+from vec2face.runtime.resume import resume
 
 log = logging.getLogger(__name__)
-
-SUBSET, EVALUATION = Path("data/subset"), Path("reports/evaluation.json")
-WEIGHTS, CURVES = Path("models/fr"), Path("reports/curves")
-CODE = [
-    *features.CODE,
-    *code("evaluation/comparison", "evaluation/verification"),
-    *code("faces/benchmarks", "faces/pairs", "faces/pickles", "randomness"),
-]
 
 
 def main() -> None:
     """Evaluate."""
-    p = Params.load()
-    trained = {name: WEIGHTS / f"{name}.safetensors" for name in p.training_sets}
-    given = {"estimator": Path(p.paths.recognizer), "second": Path(p.paths.second_recognizer)}
+    p = Params.load(artifacts.params)
+    trained = {name: artifacts.recognizer(name) for name in p.training_sets}
+    given = {
+        "estimator": artifacts.given(p.paths.recognizer),
+        "second": artifacts.given(p.paths.second_recognizer),
+    }
     if processes().main:
-        remove(WEIGHTS.glob("*.safetensors"), but=[*trained.values(), *given.values()])
-        remove(CURVES.glob("fr_*.csv"), but=[CURVES / f"fr_{name}.csv" for name in p.training_sets])
-    benchmarks = find_benchmarks(p.paths.benchmarks)
-    subset = open_source(SUBSET, verify=processes().main)
+        curves = [artifacts.recognizer_curve(name) for name in p.training_sets]
+        remove(artifacts.recognizers.glob("*.safetensors"), [*trained.values(), *given.values()])
+        remove(artifacts.curves.glob("fr_*.csv"), curves)
+    benchmarks = find_benchmarks(artifacts.given(p.paths.benchmarks))
+    subset = open_source(artifacts.subset, verify=processes().main)
     recognizers = open_recognizers(trained, given, subset, p.image_size, p.seed)
-    settings = [list(p.training_sets), p.seed, p.image_size, stamp(SUBSET)]
-    work = work_folder("evaluate", settings, *trained.values(), *given.values(), *CODE)
-
-    evaluation, curves = compare(recognizers, benchmarks, work)
-    if processes().main:
-        write_json(EVALUATION, evaluation)
-        with whole_file(CURVES / "roc.csv") as temporary:
-            curves.to_csv(temporary, index=False, float_format="%.6g")
-        shutil.rmtree(work)
+    settings = [list(p.training_sets), p.seed, p.image_size]
+    inputs = [artifacts.subset, *trained.values(), *given.values()]
+    with resume("evaluate", settings, inputs, artifacts.work) as work:
+        evaluation, roc = compare(recognizers, benchmarks, work)
+        if processes().main:
+            write_json(artifacts.evaluation, evaluation)
+            with whole_file(artifacts.roc) as temporary:
+                roc.to_csv(temporary, index=False, float_format="%.6g")
 
 
 def remove(found: Iterable[Path], but: Iterable[Path]) -> None:

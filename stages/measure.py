@@ -9,62 +9,51 @@ reports/quality.json (docs/measures.md describes its keys).
 Several processes share generation and features, and a killed run goes on where it stopped.
 """
 
-import shutil
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 
 from stages import run
+from stages.artifacts import artifacts
 from vec2face.config import Params
 from vec2face.evaluation.quality import Subject, extract, measure
 from vec2face.faces.source import open_source
 from vec2face.generator.masks import masks
 from vec2face.generator.released import open_generator
-from vec2face.recognizers import features
 from vec2face.recognizers.features import open_recognizer
-from vec2face.runtime.blocks import code, stamp
-from vec2face.runtime.checkpoint import work_folder
 from vec2face.runtime.files import whole_file, write_json
 from vec2face.runtime.processes import as_if_alone, processes
-
-GENERATED, HELD_OUT = Path("data/generated"), Path("data/held_out")
-VECTORS, IDENTITIES = Path("data/generated_vectors.npy"), Path("data/identities.npy")
-HELD_OUT_FEATURES = Path("data/features/held_out.npy")
-FEATURES, QUALITY = Path("data/generated_features.npy"), Path("reports/quality.json")
-CODE = [
-    *features.CODE,
-    *code("randomness", "generator/network", "generator/released", "generator/masks"),
-    *code("dataset/generate", "evaluation/quality"),
-]
+from vec2face.runtime.resume import resume
 
 
 def main() -> None:
     """Measure everything under both recognizers."""
-    p = Params.load()
-    paths = [Path(p.paths.recognizer), Path(p.paths.second_recognizer)]
-    recognizer, second = map(open_recognizer, paths)
-    settings = p.sampling.masks.model_dump()
-    subject = Subject(
-        generator=open_generator(p.paths.generator).to(processes().device),
-        masks=partial(masks, p.seed, **settings),
-        identities=np.load(IDENTITIES),
-        generated=open_source(GENERATED, verify=processes().main),
-        vectors=np.load(VECTORS, mmap_mode="r"),
-        held_out=open_source(HELD_OUT, verify=processes().main),
-        held_out_features=np.load(HELD_OUT_FEATURES),
+    p = Params.load(artifacts.params)
+    stores = [artifacts.generated, artifacts.held_out]
+    generator, *recognizers = map(
+        artifacts.given, (p.paths.generator, p.paths.recognizer, p.paths.second_recognizer)
     )
-    files = [Path(p.paths.generator), IDENTITIES, HELD_OUT_FEATURES, *paths, *CODE]
-    work = work_folder("measure", p.seed, settings, stamp(GENERATED), stamp(HELD_OUT), *files)
-
-    found = extract(subject, recognizer, second, work)
-    if processes().main:
-        with as_if_alone():
-            quality = measure(subject, found)
-        with whole_file(FEATURES) as temporary, temporary.open("wb") as file:
-            np.save(file, found["generated"]["features"])
-        write_json(QUALITY, quality)
-        shutil.rmtree(work)
+    ratios = p.sampling.masks.model_dump()
+    generated, held_out = (open_source(store, verify=processes().main) for store in stores)
+    subject = Subject(
+        generator=open_generator(generator).to(processes().device),
+        masks=partial(masks, p.seed, **ratios),
+        identities=np.load(artifacts.identities),
+        generated=generated,
+        vectors=np.load(artifacts.generated_vectors, mmap_mode="r"),
+        held_out=held_out,
+        held_out_features=np.load(artifacts.held_out_features),
+    )
+    inputs = [*stores, artifacts.identities, artifacts.held_out_features, generator, *recognizers]
+    with resume("measure", [p.seed, ratios], inputs, artifacts.work) as work:
+        judge, second = map(open_recognizer, recognizers)
+        found = extract(subject, judge, second, work)
+        if processes().main:
+            with as_if_alone():
+                quality = measure(subject, found)
+            with whole_file(artifacts.generated_features) as temporary, temporary.open("wb") as f:
+                np.save(f, found["generated"]["features"])
+            write_json(artifacts.quality, quality)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from dvc.repo import Repo
 from stages import dataset, identities, pca
 from tests.generator.test_released import released_forward, released_weights
 from tests.recognizers.test_released import iresnet_weights
-from vec2face.__main__ import main
+from vec2face.cli import main
 from vec2face.faces.benchmarks import save_benchmark
 from vec2face.faces.images import decode, encode, to_uint8
 from vec2face.faces.record import RecordWriter

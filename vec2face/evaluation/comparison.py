@@ -24,9 +24,10 @@ from vec2face.faces.benchmarks import Benchmark, load_benchmark
 from vec2face.faces.source import Source, load_images
 from vec2face.recognizers.features import open_recognizer
 from vec2face.recognizers.network import embed, load_recognizer, untrained_recognizer
-from vec2face.runtime.blocks import Arrays, Blocks, stamp
+from vec2face.runtime.blocks import Arrays, Blocks
 from vec2face.runtime.files import fingerprint
 from vec2face.runtime.processes import processes
+from vec2face.runtime.resume import state
 
 UNTRAINED_IMAGES = 4096
 """Training images, evenly spaced, that give the untrained net its batch-norm statistics."""
@@ -92,7 +93,7 @@ def compare(
     evaluation: dict[str, dict[str, dict[str, float]]] = {name: {} for name in recognizers}
     curves = []
     for name, path in tqdm(benchmarks.items(), unit="benchmark", disable=None):
-        results = _verify(recognizers, load_benchmark(path), work / fingerprint(stamp(path)))
+        results = _verify(recognizers, load_benchmark(path), work / fingerprint(state(path)))
         for recognizer, result in results.items():
             evaluation[recognizer][name] = figures(result)
             far, tar = roc_at(result.distances, result.same)
