@@ -95,8 +95,8 @@ def _folds(path: Path, same: np.ndarray, stated: list[int | None] | None) -> np.
     if len(names) < 2:
         names, stated = list(range(FOLDS)), [None] * len(same)
     folds = np.array([-1 if fold is None else fold for fold in stated or ()])
-    for kind in (same, ~same):
-        without = np.flatnonzero((folds < 0) & kind)
+    for of_kind in (same, ~same):
+        without = np.flatnonzero((folds < 0) & of_kind)
         folds[without] = np.repeat(names, _sizes(len(without), len(names)))
     if few := _lopsided(folds, same):
         log.warning("%s: %d folds hold pairs of one kind alone", path, few)
