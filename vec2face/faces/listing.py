@@ -3,6 +3,7 @@
 import csv
 import os
 import posixpath
+import re
 from array import array
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -201,6 +202,27 @@ def label_by_folder(names: Names, path: Path) -> np.ndarray:
     if not len(labels):
         raise InputError(f"{path}: no images there; expected identity/image.jpg")
     return labels
+
+
+def labels_by_key(path: Path, keys: np.ndarray) -> np.ndarray:
+    """Return the label of every record, (len,) int64, from a list of ``key <tab> path``.
+
+    The folder in the path is the identity, as in ``label_by_folder``; DCFace has such lists.
+
+    Raises:
+        InputError: naming the line that is none, or the key that the list does not have.
+    """
+    paths: dict[int, str] = {}
+    with path.open(encoding="utf-8-sig") as file:
+        for number, line in enumerate(file, 1):
+            key, _, name = line.rstrip("\r\n").partition("\t")
+            if not re.fullmatch("[0-9]{1,18}", key) or not name:
+                raise InputError(f"{path}, line {number}: {line!r:.60}; expected a key and a path")
+            paths[int(key)] = name.replace("\\", "/")
+    missing = [key for key in keys.tolist() if key not in paths]
+    if missing:
+        raise InputError(f"{path}: has no key {missing[0]}; it belongs to another record file")
+    return label_by_folder(Names(paths[key] for key in keys.tolist()), path)
 
 
 def _walk(folder: Path, above: str = "", depth: int = 0) -> Iterator[str]:

@@ -15,7 +15,7 @@ from vec2face.faces import database
 from vec2face.faces.archive import TarSource, ZipSource
 from vec2face.faces.database import DatabaseSource
 from vec2face.faces.images import decode, resize
-from vec2face.faces.listing import FolderSource, ListSource
+from vec2face.faces.listing import FolderSource, ListSource, labels_by_key
 from vec2face.faces.record import RecordFile
 from vec2face.faces.store import FaceStore
 from vec2face.runtime.files import InputError
@@ -65,6 +65,7 @@ class RecordSource(RecordFile):
     """One ``.rec`` with its ``.idx``, as a source.
 
     With ``skip``, records whose label cannot be read have the label -1 instead of being an error.
+    If all records have one label, those of a ``list.txt`` beside them count (as DCFace has it).
     """
 
     def __init__(self, path: Path | str, *, skip: bool = False):
@@ -75,7 +76,11 @@ class RecordSource(RecordFile):
     @cached_property
     def labels(self) -> np.ndarray:
         """(images,) int64, read from the records without decoding an image."""
-        return self.read_labels(skip=self._skip)
+        labels = self.read_labels(skip=self._skip)
+        beside = self.path.with_name("list.txt")
+        if len(np.unique(labels[labels >= 0])) < 2 and beside.is_file():
+            return np.where(labels < 0, -1, labels_by_key(beside, self.keys))
+        return labels
 
     def feature(self, i: int) -> np.ndarray | None:
         """Return nothing: records hold no features."""
@@ -153,8 +158,9 @@ def _open(path: Path, verify: bool, skip: bool) -> Source:
         store = FaceStore(path)
         return store.verify() if verify else store
     if path.is_dir():
-        if (path / "train.rec").is_file():
-            return RecordSource(path / "train.rec", skip=skip)
+        for name in ("train.rec", "file.rec"):  # insightface's, DCFace's
+            if (path / name).is_file():
+                return RecordSource(path / name, skip=skip)
         return DatabaseSource(path, skip=skip) if (path / "data.mdb").is_file() else _folder(path)
     if path.suffix == ".rec":
         return RecordSource(path, skip=skip)

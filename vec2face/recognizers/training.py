@@ -157,12 +157,16 @@ def train_recognizer(
 
     Raises:
         ValueError: if images and labels do not match or there are fewer than two images.
-        InputError: if the processes cannot share the batch, or do not see the same states.
+        InputError: if there are fewer than two people, the processes cannot share the batch, or do
+            not see the same states.
         FloatingPointError: if loss or gradient are not finite again and again, with the step and
             the images. A single such step changes nothing and is left out.
     """
     group = processes()
     labels = np.asarray(labels, np.int64)
+    if len(np.unique(labels)) < 2:
+        name = getattr(images, "name", "the training set")
+        raise InputError(f"{name}: shows fewer than two people; a recognizer tells people apart")
     read = reader(images, labels, config.image_size)
     made_of = fingerprint(asdict(config), seed, hashlib.sha256(labels.tobytes()).hexdigest())
     batch = min(config.batch, len(labels))
