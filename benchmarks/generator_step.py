@@ -4,10 +4,10 @@
 
 The generator is ViT-Base at 112 pixels, the recognizer an IResNet-100, LPIPS a VGG16, all of real
 size with random weights, which cost what trained ones cost. The step is one before the adversary
-counts, as four in five are. The peer does what the released training does (``method.md`` 4), on the
-same networks, masks and dropout: its recognizer collects gradients of its weights, its
-discriminator is evaluated from the first step on, with weight 0, and trained, and its attention is
-the formula. Both use the same AdamW and clipping. Their losses are compared first.
+counts, as four in five are. The peer does what the released training does, on the same networks,
+masks and dropout: its recognizer collects gradients of its weights, its discriminator is evaluated
+from the first step on, with weight 0, and trained, and its attention is the formula. Both use the
+same AdamW and clipping. Their losses are compared first.
 
 The two alternate on one thread; printed are medians of the processor's time, which other programs
 disturb less than the clock, and the median of the ratios of neighbours. Exits with 1 below 1.3 or
@@ -70,11 +70,11 @@ class Plain:
     def __init__(self, params: Params, start: Vec2Face, folder: Path) -> None:
         hyper, d = params.training, params.training.discriminator
         self.seed, self.hyper = params.seed, hyper
-        self.generator = Vec2Face(start.config)
+        self.generator = Vec2Face(start.config, start.dimension)
         self.generator.load_state_dict(start.state_dict())
         for block in [*self.generator.encoder, *self.generator.decoder]:
             block.attn.fused_attn = False
-        self.discriminator = PatchDiscriminator(d.width, tuple(d.kernels))
+        self.discriminator = PatchDiscriminator(d.width, d.kernels)
         self.recognizer = load_recognizer(folder / "recognizer.safetensors")
         self.recognizer.to(memory_format=torch.contiguous_format)  # PyTorch's usual layout
         self.lpips = losses.load_lpips(hyper.lpips_weights)

@@ -12,7 +12,6 @@ the batch into at least as many pieces.
 
 import hashlib
 import sys
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -22,9 +21,9 @@ from stages import run
 from vec2face.config import Params
 from vec2face.faces.source import Selection, open_readable
 from vec2face.faces.subset import whole_people
-from vec2face.recognizers.augment import Augmentation
+from vec2face.recognizers.backbones import architecture
 from vec2face.recognizers.network import save_recognizer
-from vec2face.recognizers.training import VERSION, RecognizerConfig, train_recognizer
+from vec2face.recognizers.training import VERSION, train_recognizer
 from vec2face.runtime.blocks import stamp
 from vec2face.runtime.checkpoint import Checkpoint, work_folder
 from vec2face.runtime.files import InputError, whole_file
@@ -45,12 +44,12 @@ def main(which: str = "") -> None:
         rows = whole_people(source.labels, p.identities * p.images_per_identity, seed=p.seed)
     labels = np.unique(source.labels[rows], return_inverse=True)[1]
 
-    settings = config(p)
     work = work_folder(
         "recognizer",
         VERSION,
         which,
-        asdict(settings),
+        p.fr.model_dump(mode="json"),
+        p.image_size,
         p.seed,
         stamp(store),
         [hashlib.sha256(a.tobytes()).hexdigest() for a in (rows, labels)],
@@ -66,26 +65,16 @@ def main(which: str = "") -> None:
     recognizer = train_recognizer(
         Selection(source, rows),  # read at once, or batch by batch if it is large
         labels,
-        settings,
+        p.fr,
+        p.image_size,
         p.seed,
         work,
         on_epoch=write_curve,
     )
     if group.main:
-        save_recognizer(f"models/fr/{which}.safetensors", recognizer, settings.architecture())
+        path = f"models/fr/{which}.safetensors"
+        save_recognizer(path, recognizer, architecture(p.fr, p.image_size))
         Checkpoint(work).clear()
-
-
-def config(p: Params) -> RecognizerConfig:
-    """Return the trainer's view of the parameters under ``fr``."""
-    fr = p.fr.model_dump(exclude={"augment", "widths", "milestones"})
-    return RecognizerConfig(
-        **fr,
-        image_size=p.image_size,
-        widths=tuple(p.fr.widths) or None,
-        milestones=tuple(p.fr.milestones),
-        augmentation=Augmentation(**p.fr.augment.model_dump()),
-    )
 
 
 def micro_batches() -> int:

@@ -47,7 +47,9 @@ def main() -> None:
 
     for name, (offset, config) in recognizer_configs(p.rendered.estimators.epochs).items():
         work = work_folder(f"estimator-{name}", repr(config), STORE / "manifest.json", p.seed)
-        recognizer = train_recognizer(images[~unseen], seen_labels, config, p.seed + offset, work)
+        recognizer = train_recognizer(
+            images[~unseen], seen_labels, config, SIZE, p.seed + offset, work
+        )
         if name == "identity":
             assert isinstance(recognizer, IResNet)
             equalise(recognizer, images[~unseen], seen_labels)

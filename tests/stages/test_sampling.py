@@ -9,11 +9,12 @@ import pytest
 import torch
 
 from stages import dataset, identities, measure, pca
+from tests.parameters import SMOKE, changed
 from vec2face.config import Params
 from vec2face.faces.images import encode
 from vec2face.faces.source import open_source
 from vec2face.faces.store_writer import FaceStoreWriter
-from vec2face.generator.network import GeneratorConfig, Vec2Face
+from vec2face.generator.network import Vec2Face
 from vec2face.identities.pca import PCA
 from vec2face.recognizers.features import extract_rows
 
@@ -56,12 +57,9 @@ def folder(tmp_path, monkeypatch):
     np.save("data/features/held_out.npy", features)
     torch.manual_seed(0)
     generator = Vec2Face(
-        GeneratorConfig(
-            features=12, image_size=56, width=16, decoder_width=16, encoder_blocks=1,
-            encoder_heads=2, decoder_blocks=1, decoder_heads=2, front_channels=8,
-            channels=(8, 8, 8, 8), residual_blocks=1, groups=4,
-        )
-    )  # fmt: skip
+        changed(SMOKE.generator, width=16, decoder_width=16, front_channels=8, channels=(8,) * 4),
+        dimension=12,
+    )
     generator.save("models/generator.safetensors")
     ratios = SimpleNamespace(model_dump=lambda: {"minimum": 0.1, "maximum": 1.0, "mean": 0.15})
     params = SimpleNamespace(
