@@ -11,9 +11,10 @@ import pytest
 import torch
 import yaml
 
+from tests.parameters import SMOKE, changed
 from vec2face.faces.images import encode
 from vec2face.faces.store_writer import FaceStoreWriter
-from vec2face.generator.network import GeneratorConfig, Vec2Face
+from vec2face.generator.network import Vec2Face
 from vec2face.identities.pca import PCA
 
 STAGE = Path(__file__).parents[2] / "stages" / "report.py"
@@ -51,21 +52,8 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     np.save(tmp_path / "data" / "identities.npy", rng.standard_normal((5, 16)).astype(np.float32))
     (tmp_path / "models").mkdir()
     torch.manual_seed(0)
-    config = GeneratorConfig(
-        features=16,
-        image_size=56,
-        width=16,
-        decoder_width=16,
-        encoder_blocks=1,
-        encoder_heads=2,
-        decoder_blocks=1,
-        decoder_heads=2,
-        front_channels=16,
-        channels=(8, 8, 8, 8),
-        residual_blocks=1,
-        groups=8,
-    )
-    Vec2Face(config).save(tmp_path / "models" / "generator.safetensors")
+    config = changed(SMOKE.generator, width=16, decoder_width=16, channels=(8, 8, 8, 8))
+    Vec2Face(config, dimension=16).save(tmp_path / "models" / "generator.safetensors")
     PCA.fit(rng.standard_normal((40, 16)), 1.0).save(tmp_path / "models" / "pca.npz")
     reports = tmp_path / "reports"
     (reports / "curves").mkdir(parents=True)
