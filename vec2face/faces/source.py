@@ -14,7 +14,7 @@ from tqdm import tqdm
 from vec2face.faces import database
 from vec2face.faces.archive import TarSource, ZipSource
 from vec2face.faces.database import DatabaseSource
-from vec2face.faces.images import decode, resize
+from vec2face.faces.images import check_square, decode, resize
 from vec2face.faces.listing import FolderSource, ListSource, labels_by_key
 from vec2face.faces.record import RecordFile
 from vec2face.faces.store import FaceStore
@@ -209,7 +209,7 @@ def load_images(
     """Decode rows (all, or ``indices``) to (N, size, size, 3) uint8 RGB, in threads.
 
     Raises:
-        InputError: naming the record of an image that cannot be decoded.
+        InputError: naming the record of an image that cannot be decoded or is not square.
     """
     rows = range(len(source)) if indices is None else [int(i) for i in indices]
     images = np.empty((len(rows), size, size, 3), np.uint8)
@@ -222,6 +222,7 @@ def load_images(
             image = decode(source.encoded(rows[n]), source.where(rows[n]), into=into)
             same = image.shape == place.shape
             if into is None or not same:
+                check_square(image, source.where(rows[n]))
                 place[...] = resize(image, size)
 
     starts = range(0, len(rows), _TOGETHER)
