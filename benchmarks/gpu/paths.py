@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -81,6 +81,15 @@ def generator_losses(
     return [losses for losses in found if losses], run, sum(losses is None for losses in found)
 
 
+@cache
+def float32_losses(
+    place: Path, tiny: bool, steps: int, released: bool, training: tuple[tuple[str, Any], ...]
+) -> Losses:
+    """Return the losses of ``generator_losses`` for a training that several rows compare with."""
+    changes = {"training": {"steps": steps} | dict(training), "generator": {"released": released}}
+    return generator_losses(place, tiny, steps, **changes)[0]
+
+
 def worst(found: dict[str, float], wanted: dict[str, float]) -> float:
     """Return the largest difference of a loss as a share of it, or of 0.1 if it is smaller."""
     return max(abs(found[name] - wanted[name]) / max(abs(wanted[name]), 0.1) for name in wanted)
@@ -108,9 +117,10 @@ def generator_learns(
     place: Path, tiny: bool, steps: int = 24, *, released: bool = False, **training: Any
 ) -> Figures:
     """Train some steps, the adversary included, beside the same in plain float32."""
+    steps = 5 if tiny else steps
     changes = {"training": {"steps": steps} | training, "generator": {"released": released}}
-    plain = {"training": {"precision": "float32", "compile": False}}
-    wanted = generator_losses(place, tiny, steps, **subjects.merged(changes, plain))[0]
+    plain = {"precision": "float32", "compile": False}
+    wanted = float32_losses(place, tiny, steps, released, tuple((training | plain).items()))
     found, _, left_out = generator_losses(place, tiny, steps, **changes)
     precision = training.get("precision", "float32")
     measured = {
@@ -144,10 +154,11 @@ def recognizer_steps(
 ) -> list[float]:
     """Return the losses of some steps on the same images."""
     params = subjects.small_params(place, tiny=tiny)
-    config = subjects.recognizer_config(params, **{"batch": 48} | changes)
+    count = PEOPLE if tiny else 4 * PEOPLE
+    config = subjects.recognizer_config(params, **{"batch": count} | changes)
     run = subjects.recognizer_run(config, PEOPLE * 20, group)
-    pictures = to_tensor(subjects.faces(48, config.image_size, PEOPLE))
-    labels = torch.arange(48) % PEOPLE
+    pictures = to_tensor(subjects.faces(count, config.image_size, PEOPLE))
+    labels = torch.arange(count) % PEOPLE
     parts = [pictures[part] for _, part in run.rounds]
     return [run.step(step, parts, labels, config.lr).loss for step in range(steps)]
 
@@ -165,9 +176,10 @@ def recognizer_like_cpu(place: Path, tiny: bool, **changes: Any) -> Figures:
     ) | {"losses": wanted}
 
 
-def recognizer_learns(place: Path, tiny: bool, steps: int = 16, **changes: Any) -> Figures:
+def recognizer_learns(place: Path, tiny: bool, steps: int = 8, **changes: Any) -> Figures:
     """Train some steps beside the same in plain float32."""
     plain = {"precision": "float32", "compile": False}
+    steps = 3 if tiny else steps
     wanted = recognizer_steps(place, tiny, steps, **changes | plain)
     found = recognizer_steps(place, tiny, steps, **changes)
     half = changes.get("precision", "float32") != "float32"
@@ -226,7 +238,8 @@ def arrangement(place: Path, tiny: bool) -> Figures:
     figures = {}
     inputs = [torch.from_numpy(subjects.vectors(4)), *drawn(0, 4)]
     inputs = [x.to(processes().device) for x in inputs]
-    for kind in ("float32", "bfloat16", "float16"):
+    kinds = ("float32", "bfloat16", "float16")
+    for kind in kinds if processes().device.type == "cuda" else kinds[:1]:
         net = painter(place, tiny).to(processes().device)
         half = torch.autocast(
             processes().device.type, getattr(torch, kind), enabled=kind != "float32"
@@ -354,7 +367,9 @@ def group_of_one(place: Path, tiny: bool) -> Figures:
     torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=1")
     done = child("group", place, place / "group.pt", tiny, start=torchrun)
     if done.returncode:
-        raise RuntimeError(done.stderr[-3000:])
+        lines = done.stderr.splitlines()
+        own = [line for line in lines if line.startswith("[rank")]  # the rest is torchrun's
+        raise RuntimeError("\n".join(own or lines)[-3000:])
     result = torch.load(place / "group.pt", weights_only=True)
     differences = {
         name: max(
@@ -365,7 +380,8 @@ def group_of_one(place: Path, tiny: bool) -> Figures:
     }
     figures = verdict(worst=(max(differences.values()), TF32))
     figures["passed"] &= result["gathered"] == ["all objects"]
-    return figures | {"backend": result["backend"], "differences": differences}
+    about = {"backend": result["backend"], "adapted_to_older_pytorch": str(result["adapted"])}
+    return figures | about | {"differences": differences}
 
 
 def rows(place: Path, tiny: bool) -> dict[str, Row]:
@@ -391,7 +407,7 @@ def rows(place: Path, tiny: bool) -> dict[str, Row]:
         "recognizer in float32": row(recognizer_learns),
         **{f"recognizer in {k}": row(recognizer_learns, precision=p) for k, p in half.items()},
         "recognizer in float16, share 0.3, micro-batches": row(
-            recognizer_learns, precision="float16", sample_rate=0.3, micro_batch=12
+            recognizer_learns, precision="float16", sample_rate=0.3, micro_batch=6
         ),
         "recognizer with MagFace": row(recognizer_learns, head="magface", margin=None),
         "recognizer with CosFace": row(recognizer_learns, head="cosface"),

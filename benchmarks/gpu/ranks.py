@@ -9,6 +9,7 @@ refuses two processes on one card.
 """
 
 import argparse
+import inspect
 import os
 import signal
 from dataclasses import replace
@@ -18,7 +19,8 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from benchmarks.gpu import subjects
 from vec2face.faces.images import to_tensor
@@ -27,6 +29,7 @@ from vec2face.randomness import torch_seed
 from vec2face.recognizers.onnx import OnnxRecognizer
 from vec2face.recognizers.step import RecognizerRun
 from vec2face.recognizers.training import train_recognizer
+from vec2face.runtime import parallel
 from vec2face.runtime.processes import Group, join
 
 PEOPLE, IMAGES = 12, 48
@@ -118,6 +121,28 @@ def group_steps(place: Path, group: Group, *, tiny: bool) -> dict[str, list[floa
     return found
 
 
+class OlderParallel(DistributedDataParallel):
+    """PyTorch's class before a keyword got another name."""
+
+    def __init__(
+        self, module: nn.Module, *, forward_sync_buffers: bool = True, **others: Any
+    ) -> None:
+        super().__init__(module, broadcast_buffers=forward_sync_buffers, **others)
+
+
+def older_pytorch() -> list[str]:
+    """Give an older PyTorch the names that the pinned one has; return which were missing."""
+    names = {"all_gather_single": "all_gather_into_tensor"}
+    names |= {"reduce_scatter_single": "reduce_scatter_tensor"}
+    missing = [name for name in names if not hasattr(dist, name)]
+    for name in missing:
+        setattr(dist, name, getattr(dist, names[name]))
+    if "forward_sync_buffers" not in inspect.signature(DistributedDataParallel).parameters:
+        parallel.DistributedDataParallel = OlderParallel  # type: ignore[misc]
+        missing.append("forward_sync_buffers")
+    return missing
+
+
 def main() -> None:
     """Do what the arguments say and write the result."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -130,17 +155,13 @@ def main() -> None:
     place = arguments.result.parent
     with join() as group:
         if arguments.what == "group":
-            for new, old in (  # names of later versions of PyTorch
-                ("all_gather_single", "all_gather_into_tensor"),
-                ("reduce_scatter_single", "reduce_scatter_tensor"),
-            ):
-                if not hasattr(dist, new):
-                    setattr(dist, new, getattr(dist, old))
+            adapted = older_pytorch()
             several = replace(group, size=Several(1))
             result: Any = {
                 "backend": dist.get_backend_config() if dist.is_initialized() else "none",
                 "alone": group_steps(place, group, tiny=arguments.tiny),
                 "exchanging": group_steps(place, several, tiny=arguments.tiny),
+                "adapted": adapted,
                 "gathered": several.gather("all objects"),
             }
             several.wait()

@@ -121,6 +121,7 @@ class _Piece:
                     current, began = "", time.monotonic()
                 else:  # the last word: whether all rows are through
                     self.through = value
+                    process.join(10)
                     return False
         except EOFError:
             process.join()
