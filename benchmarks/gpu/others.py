@@ -37,6 +37,7 @@ def products_on_card(count: int) -> Figures:
     vectors = torch.from_numpy(np.concatenate(parts)).to(device)
     unit = torch.nn.functional.normalize(vectors).bfloat16()
     largest = torch.zeros(count, dtype=torch.bfloat16, device=device)
+    unit[:block] @ unit[:block].T  # wakes the library
     synchronise()
     began = time.perf_counter()
     for first in range(block, count, block):
@@ -69,7 +70,7 @@ def generator_profile(place: Path, tiny: bool, **training: Any) -> Figures:
     micro = 4 if tiny else 128
     values = {"batch": micro, "precision": "bfloat16"} | training
     params = subjects.large_params(place, tiny=tiny, training=values)
-    features = subjects.vectors(2 * micro, 64 if tiny else 512)
+    features = subjects.vectors(2 * micro)
     images = subjects.faces(2 * micro, params.image_size)
     run = subjects.generator_run(params, features)
     batch = subjects.on_device(next(subjects.generator_batches(params, images, features, 1)))

@@ -7,12 +7,14 @@ rows that are left. Results are written after every row, so that a killed piece 
 
 import gc
 import json
+import logging
 import multiprocessing
 import os
 import signal
 import sys
 import time
 import traceback
+import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing.connection import Connection
@@ -30,6 +32,8 @@ Rows = Callable[..., dict[str, Row]]
 
 GRACE = 20.0
 """Seconds that a row may go on when the piece's time is over."""
+START = 120.0
+"""Seconds that a process may take until it begins a row."""
 
 
 def run_piece(
@@ -109,7 +113,8 @@ class _Piece:
         current, began = "", time.monotonic()
         try:
             while True:
-                limit = min(began + self.row_seconds, self.deadline + GRACE)
+                allowed = self.row_seconds if current else START
+                limit = min(began + allowed, self.deadline + GRACE)
                 if not ours.poll(max(0.0, limit - time.monotonic())):
                     fault = f"stopped after {time.monotonic() - began:.0f} s"
                     break
@@ -128,7 +133,8 @@ class _Piece:
             fault = f"its process ended with exit code {process.exitcode}"
         finally:
             _end(process)
-        if not current:  # between rows: the next process would fare no better
+        late = time.monotonic() > self.deadline + GRACE  # the piece, not this row
+        if late or not current:  # between rows the next process would fare no better
             print(f"{self.name}: {fault}", flush=True)
             return False
         keep(current, {"passed": False, "error": fault})
@@ -152,6 +158,8 @@ def _work(
     only: str,
 ) -> None:
     """Run the rows that are not ``done`` and tell of each; at last, whether that was all."""
+    warnings.simplefilter("ignore")  # the results are long enough
+    logging.getLogger("torch._dynamo").setLevel(logging.ERROR)
     os.setpgid(0, 0)  # one group with what rows start, to be ended together
     for name, row in rows(*arguments).items():
         if name in done or only not in name:
@@ -180,7 +188,8 @@ def _figures(row: Row) -> Figures:
     with suppress(Exception):
         if gpu:
             figures["peak_gib"] = round(torch.cuda.max_memory_allocated() / 2**30, 3)
-        torch.compiler.reset()
+        if "torch._dynamo" in sys.modules:
+            torch.compiler.reset()
         gc.collect()
         torch.cuda.empty_cache()
     return figures
@@ -199,15 +208,16 @@ def _sound() -> bool:
 def line(name: str, figures: Figures) -> str:
     """Return one line of text, and what went wrong below it."""
     marks = {True: "passed  ", False: "FAILED  ", None: ""}
+    hidden = ("passed", "error", "text", "first_call_seconds", "gflop_per_image", "bytes_of_a_jpeg")
     rest = [
         f"{key} {_short(value)}"
         for key, value in figures.items()
-        if key not in ("passed", "error", "text") and not isinstance(value, dict | list)
+        if key not in hidden and not key.endswith("_limit") and not isinstance(value, dict | list)
     ]
     text = f"{name}: {marks[figures.get('passed')]}{', '.join(rest)}"
     if "error" in figures:
         text += "\n    " + "\n    ".join(figures["error"].strip().splitlines()[-6:])
-    return text
+    return text + "".join(f"\n    {row}" for row in figures.get("text", "").splitlines())
 
 
 def _short(value: Any) -> str:
