@@ -1,4 +1,4 @@
-"""Stage 7b, quality of the generated images: separable, consistent, and true to held-out people?
+"""Stage 10, quality of the generated images: separable, consistent, and true to held-out people?
 
     python -m stages.measure
 

@@ -51,6 +51,8 @@ def test_images_may_lie_in_a_folder_beside_the_list(lfw):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
+        (f"{'9' * 5000}\t1\nA_B\t1\t2\n", "line 1: 1 pairs after '9999"),
+        (f"1 1\nA_B 1 2\nA_B 1 C {'9' * 5000}\n", "line 3: 'A_B 1 C 999"),
         ("2\t1\nA_B\t1\t2\n", r"pairs\.txt, line 1: 1 pairs after '2\t1'"),
         ("10\nA_B\t1\t2\n", "line 1.*number of sets"),
         ("1 1\n\nA_B 1 2\nA_B one C 1\n", "line 4: 'A_B one C 1'"),
@@ -177,6 +179,24 @@ def test_stated_folds_of_one_kind_are_warned_of(tmp_path, caplog):
     assert "2 folds hold pairs of one kind alone" in caplog.text
 
 
+@pytest.mark.parametrize("name", ["$x^{2$", "a\nb", "<b>", "x" * 120, ";touch y #", "a'b", '"'])
+def test_a_name_in_the_metrics_is_plain(tmp_path, name):
+    save_benchmark(tmp_path / f"{name}.bin", [b"image"] * 40, [True, False] * 10)
+    (tmp_path / f"{name}/x").mkdir(parents=True)
+    put(tmp_path / f"{name}/x", images=["1.jpg"], pairs__csv="path1,path2,issame\n1.jpg,1.jpg,1")
+    (tmp_path / f"{name}/x").rename(tmp_path / f"{name}/{name}")
+    for path in (tmp_path, tmp_path / f"{name}.bin", tmp_path / name):
+        for read in (find_benchmarks, load_benchmark):
+            with pytest.raises(InputError, match="is no plain name; rename it"):
+                read(path)
+
+
+@pytest.mark.parametrize("name", ["lfw", "my faces 2.0", "cfp_fp", "gr\u00fc\u00dfe", "a+b-c"])
+def test_plain_names_are_kept(tmp_path, name):
+    save_benchmark(tmp_path / f"{name}.bin", [b"image"] * 40, [True, False] * 10)
+    assert list(find_benchmarks(tmp_path)) == [name]
+
+
 def test_hidden_files_are_no_benchmarks(tmp_path):
     """Archives packed on a Mac bring a ._x of every x."""
     save_benchmark(tmp_path / "lfw.bin", [b"image"] * 40, [True, False] * 10)
@@ -193,6 +213,8 @@ def test_hidden_files_are_no_benchmarks(tmp_path):
         ("A/1.jpg 1\nA/1.jpg 0\n", "lines 1 and 2: .* are no pair"),
         ("A/1.jpg\nA/1.jpg\n\n1.jpg\n2.jpg\n", "lines 4 and 5: '1.jpg' and '2.jpg' are no pair"),
         ("A/1.jpg\nA/2.jpg\n", r"lines 1 and 2: .*2\.jpg is missing \(1 "),
+        (f"A/1.jpg\nA/{'x' * 5000}.jpg\n", r"lines 1 and 2: .*xxx is missing \(1 "),
+        ("A/1.jpg\nA/\0.jpg\n", r"lines 1 and 2: .* is missing \(1 "),
         ("A/1.jpg\n/etc/passwd\n", "lines 1 and 2: /etc/passwd: leads out of"),
     ],
 )
@@ -204,7 +226,7 @@ def test_what_is_wrong_in_two_lines_is_named(tmp_path, text, message):
 
 def test_csv(tmp_path):
     images = [f"{i}.png" for i in range(4)] + ["a, b.png"]
-    rows = ['0.png,"a, b.png",1', "1.png,2.png,False", "3.png,0.png,TRUE"] * 4
+    rows = ['0.png,"a, b.png",1', ".\\\\1.png,2.png,False", "3.png,0.png,TRUE"] * 4
     put(tmp_path / "mine", images=images, pairs__csv="path1,path2,issame\n" + "\n".join(rows))
     benchmark = load_benchmark(tmp_path / "mine")
     assert (benchmark.name, benchmark.same.tolist()) == ("mine", [True, False, True] * 4)
@@ -225,6 +247,9 @@ def test_csv(tmp_path):
         ("path1,path2,issame\n0.png,0.png,1,1\n", "line 2"),
         ("path1,path2,issame,fold\n0.png,0.png,1,\n", "line 2"),
         ("path1,path2,issame,fold\n0.png,0.png,1,1.5\n", "line 2"),
+        (f"path1,path2,issame,fold\n0.png,0.png,1,{'9' * 5000}\n", "line 2"),
+        ("path1,path2,issame,fold\n0.png,0.png,1,\u00b2\n", "line 2"),
+        (f"path1,path2,issame\n{'x' * 140_000},0.png,1\n", "line 2"),
         ("path1,path2,issame,fold\n0.png,0.png,1,1\n", "one fold"),
         ("path1,path2,issame\n0.png,x/1.png,1\n", r"line 2: .*1\.png is missing"),
         ("path1,path2,issame\n0.png,../pairs.csv,1\n", r"line 2: \.\./pairs\.csv: leads out"),

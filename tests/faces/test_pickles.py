@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.fuzz.limits import outcome
 from vec2face.faces import pickles
 from vec2face.faces.benchmarks import load_benchmark, save_benchmark
 from vec2face.runtime.files import InputError
@@ -138,11 +139,51 @@ def test_an_object_array_cannot_smuggle_a_pickle(tmp_path):
 def test_a_pickle_cannot_alter_what_it_is_given(tmp_path):
     build = b"cnumpy.core.multiarray\nscalar\n}U\x05_nameU\x05bytessb"
     for content in (build, build.replace(b"}", b"(N}").replace(b"sb", b"stb")):
-        with pytest.raises(InputError, match="tries to change"):
+        with pytest.raises(InputError, match="tries to change|holds a dict"):
             loaded(stored(tmp_path, b"\x80\x02" + content + b"."))
     array = b"cnumpy.core.multiarray\n_reconstruct\n(tR}U\x06valuesU\x01xsb."
-    with pytest.raises(InputError, match="not a benchmark"):
+    with pytest.raises(InputError, match="holds a dict"):
         loaded(stored(tmp_path, b"\x80\x02" + array))
+
+
+def text(data):
+    return b"X" + struct.pack("<I", len(data)) + data
+
+
+FLAGS = pickle.dumps([True] * 100_000, 2)[2:-1].replace(b"q\0", b"")
+HARMFUL = {
+    "a place far out in the memo": b"]r\xff\xff\xff\x0f.",
+    "bytes that are not there": b"\x80\x05\x96" + struct.pack("<Q", 2**40) + b"x.",
+    "a frame that is not there": b"\x80\x04\x95" + struct.pack("<Q", 2**50) + b"N.",
+    "an array without width": pickle.dumps((np.zeros((2**40, 0), np.uint8), [True])),
+    "a tuple in a tuple as a key": b"}N" + b"\x85" * 2_000_000 + b"Ns.",
+    "a tuple in a tuple in a set": b"\x80\x04\x8f(N" + b"\x85" * 2_000_000 + b"\x90.",
+    "copies of a long text": b"\x80\x02c_codecs\nencode\nq\0"
+    + text(b"x" * 10**6)
+    + text(b"latin1")
+    + b"\x86q\1](" + b"h\0h\1R" * 20_000 + b"e.",
+    "copies of a long list": b"\x80\x02cnumpy.core.multiarray\n_reconstruct\nq\0("
+    + FLAGS + b"q\1cnumpy\ndtype\nU\2O8\x85Rq\2]("
+    + b"h\0)R(K\1J\xa0\x86\1\0\x85h\2\x89h\1tb" * 20_000 + b"et.",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", HARMFUL)
+def test_a_pickle_takes_no_more_memory_than_it_holds(tmp_path, what):
+    path = stored(tmp_path, HARMFUL[what])
+    said = outcome(pickles.read_pickle, path)
+    assert said
+    assert said.startswith(f"{path}: "), what
+
+
+def test_an_image_named_often_is_one(tmp_path):
+    """The published files have no image twice; a hostile one would name a large one a million."""
+    image = bytearray(b"x" * 10**6)
+    array = np.frombuffer(bytes(image), np.uint8)
+    for one in (image, array):
+        found = loaded(stored(tmp_path, pickle.dumps(([one] * 4000, [True, False] * 1000), 5)))
+        assert len(found.images) == 4000
+        assert len(set(map(id, found.images))) == 1
 
 
 @pytest.mark.parametrize(

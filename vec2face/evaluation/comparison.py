@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
+from vec2face.evaluation.roles import Evaluation
 from vec2face.evaluation.verification import (
     Embed,
     Verification,
@@ -32,13 +33,6 @@ from vec2face.runtime.resume import state
 UNTRAINED_IMAGES = 4096
 """Training images, evenly spaced, that give the untrained net its batch-norm statistics."""
 PAIRS = 256  # of a block
-
-Evaluation = Mapping[str, Mapping[str, Mapping[str, float]]]
-"""Recognizer -> benchmark -> figure -> value, as in reports/evaluation.json.
-
-The figures are those of ``figures``. Whatever shows them has ``accuracy`` and ``std`` in percent
-(``report.tables.read_evaluation`` turns them).
-"""
 
 
 def open_recognizers(

@@ -1,8 +1,15 @@
 """The recognizers that a run compares: what each of them is, and how a reader is told of it."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import cycle
+
+Evaluation = Mapping[str, Mapping[str, Mapping[str, float]]]
+"""Recognizer -> benchmark -> figure -> value, as in reports/evaluation.json.
+
+``comparison.figures`` says which figures. Their shares are in [0, 1]; what shows them has
+``accuracy`` and ``std`` in percent (``report.tables.read_evaluation`` turns them).
+"""
 
 
 @dataclass(frozen=True)
@@ -72,10 +79,10 @@ OTHERS = ("#3f8f5f", "#d97b29", "#4f5d9e", "#9e4f74", "#5c8a8a")
 """Colours of the recognizers that were trained on further sets."""
 
 
-def in_order(names: Iterable[str]) -> dict[str, Role]:
+def in_order(names: Iterable[str]) -> list[Role]:
     """Return the roles of some recognizers: those of every run, then further training sets."""
     names = list(names)
     further = zip(sorted(name for name in names if name not in ROLES), cycle(OTHERS))
-    return {name: role for name, role in ROLES.items() if name in names} | {
-        name: Role(name, colour, f"trained on {name}", name, name) for name, colour in further
-    }
+    return [role for role in ROLES.values() if role.name in names] + [
+        Role(name, colour, f"trained on {name}", name, name) for name, colour in further
+    ]

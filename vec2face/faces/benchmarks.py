@@ -11,6 +11,7 @@ import numpy as np
 
 from vec2face.faces.pairs import is_pair_list, read_pairs
 from vec2face.faces.pickles import read_pickle
+from vec2face.faces.reading import reading
 from vec2face.runtime.files import InputError, whole_file
 
 log = logging.getLogger(__name__)
@@ -51,7 +52,11 @@ def load_benchmark(path: Path | str) -> Benchmark:
             message names file and line), all pairs are of one kind, or there are fewer than ten
             and no list states their folds.
     """
-    path = Path(path)
+    with reading(path, "expected " + _FORMS):
+        return _load(Path(path))
+
+
+def _load(path: Path) -> Benchmark:
     if not path.exists():
         raise InputError(f"{path}: no such benchmark; set paths.benchmarks to {_FORMS}")
     if path.is_dir() and not is_pair_list(path):
@@ -137,7 +142,9 @@ def find_benchmarks(path: Path | str) -> dict[str, Path]:
     """
     path = Path(path)
     found: dict[str, Path] = {}
-    for file in _candidates(path):
+    with reading(path):
+        files = list(_candidates(path))
+    for file in files:
         name = _name(file)
         if name in found:
             message = f"{file}: {found[name]} is also named {name}; rename or remove one of them"
@@ -164,9 +171,14 @@ def _candidates(path: Path) -> Iterator[Path]:
 
 
 def _name(path: Path) -> str:
+    name = path.stem
     if is_pair_list(path) and path.is_dir():
-        return f"cfp_{path.name.lower()}"
-    if path.suffix == ".txt" or path.stem == "pairs":
-        name = re.sub("^pairs?_?", "", path.stem, flags=re.IGNORECASE)
-        return name.lower() or path.absolute().parent.name.lower()
-    return path.stem
+        name = f"cfp_{path.name.lower()}"
+    elif path.suffix == ".txt" or name == "pairs":
+        name = re.sub("^pairs?_?", "", name, flags=re.IGNORECASE).lower()
+        name = name or path.absolute().parent.name.lower()
+    if not re.fullmatch(r"[\w+-][\w .+-]{0,99}", name):
+        raise InputError(
+            f"{path}: {name!r} is no plain name; rename it, with letters, digits, spaces, _ and -"
+        )
+    return name

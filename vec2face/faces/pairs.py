@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from vec2face.faces.reading import reading
 from vec2face.runtime.files import InputError, inside
 
 
@@ -72,12 +73,21 @@ def read_pairs(path: Path) -> list[Pair]:
     missing: dict[Path, str] = {}
     for pair in pairs:
         for file in (pair.first, pair.second):
-            if not file.is_file():
+            if not _is_file(file):
                 missing.setdefault(file, pair.where)
     if missing:
         file, where = next(iter(missing.items()))
-        raise InputError(f"{where}: {file} is missing ({len(missing)} images are); put them there")
+        raise InputError(
+            f"{where}: {file!s:.300} is missing ({len(missing)} images are); put them there"
+        )
     return pairs
+
+
+def _is_file(file: Path) -> bool:
+    try:
+        return file.is_file()
+    except OSError:  # a name that is too long
+        return False
 
 
 def _lines(path: Path) -> list[_Line]:
@@ -112,7 +122,7 @@ def _lfw(path: Path, lines: list[_Line]) -> Iterator[_Row]:
                 yield _lfw_file(name, i), _lfw_file(other, j), False, fold, f"line {line}"
             case _:
                 form = "'name i j' or 'name i other j'"
-                raise InputError(f"{path}, line {line}: '{text.strip()}'; expected {form}")
+                raise InputError(f"{path}, line {line}: '{text.strip():.100}'; expected {form}")
 
 
 def _numbers(*texts: str) -> bool:
@@ -135,8 +145,8 @@ def _two_lines(path: Path, lines: list[_Line]) -> Iterator[_Row]:
                 yield a, b, int(fold) > 0, int(fold) or None, where
             case _:
                 raise InputError(
-                    f"{path}, {where}: '{first.strip()}' and '{second.strip()}' are no pair;"
-                    " expected person/image, or an image and a flag, on two lines"
+                    f"{path}, {where}: '{first.strip():.80}' and '{second.strip():.80}' are no pair"
+                    "; expected person/image, or an image and a flag, on two lines"
                 )
 
 
@@ -148,18 +158,19 @@ def _csv(path: Path, lines: list[_Line]) -> Iterator[_Row]:
     header = _header(lines[0][1]) if lines else []
     if not set(header) >= _CSV:
         message = (
-            f"{path}, line 1: '{','.join(header)}'; expected path1,path2,issame and maybe fold"
+            f"{path}, line 1: '{','.join(header):.100}'; expected path1,path2,issame and maybe fold"
         )
         raise InputError(message)
     for line, text in lines[1:]:
-        values = _fields(text)
+        with reading(f"{path}, line {line}"):
+            values = _fields(text)
         row = dict(zip(header, values, strict=False))
         same, fold = _FLAGS.get(row.get("issame", "").lower()), row.get("fold", "")
         whole = _numbers(fold) if "fold" in header else not fold
         if len(values) != len(header) or same is None or not whole:
             raise InputError(
-                f"{path}, line {line}: '{text}'; expected two paths, issame 0 or 1, and a whole"
-                " number if there is a column fold"
+                f"{path}, line {line}: '{text:.80}'; expected two paths, issame 0 or 1, and a"
+                " whole number if there is a column fold"
             )
         yield row["path1"], row["path2"], same, int(fold) if fold else None, f"line {line}"
 
@@ -174,14 +185,19 @@ def _header(text: str) -> list[str]:
 
 def _with_files(path: Path, rows: list[_Row]) -> list[Pair]:
     root = path.parent
-    if rows and not (root / rows[0][0]).is_file():
-        below = sorted(f for f in root.iterdir() if (f / rows[0][0]).is_file())
+    rows = [(*map(_slashes, row[:2]), *row[2:]) for row in rows]
+    if rows and not _is_file(root / rows[0][0]):
+        below = sorted(f for f in root.iterdir() if _is_file(f / rows[0][0]))
         root = below[0] if below else root
     pairs = []
     for first, second, same, fold, place in rows:
         where = f"{path}, {place}"
         pairs.append(Pair(_file(root, first, where), _file(root, second, where), same, fold, where))
     return pairs
+
+
+def _slashes(name: str) -> str:
+    return name if "/" in name else name.replace("\\", "/")  # as Windows writes
 
 
 def _file(root: Path, name: str, where: str) -> Path:
@@ -204,7 +220,9 @@ def _cfp(path: Path) -> Iterator[Pair]:
                 where = f"{fold / name}, line {line}"
                 found = re.fullmatch(r"\s*([0-9]{1,9})\s*,\s*([0-9]{1,9})\s*", text)
                 if not found or int(found[1]) not in frontal or int(found[2]) not in other:
-                    raise InputError(f"{where}: '{text}'; expected two numbers of the pair lists")
+                    raise InputError(
+                        f"{where}: '{text:.100}'; expected two numbers of the pair lists"
+                    )
                 pair = frontal[int(found[1])], other[int(found[2])]
                 yield Pair(*pair, same, int(fold.name), where)
 
@@ -217,7 +235,7 @@ def _cfp_images(path: Path) -> dict[int, Path]:
             case [number, name] if _numbers(number):
                 images[int(number)] = _file(path.parents[1], f"{path.parent.name}/{name}", where)
             case _:
-                raise InputError(f"{where}: '{text}'; expected a number and a path")
+                raise InputError(f"{where}: '{text:.100}'; expected a number and a path")
     return images
 
 

@@ -22,7 +22,7 @@ from vec2face.config import Params, Training
 from vec2face.generator import losses
 from vec2face.generator.batches import Batch, Piece
 from vec2face.generator.discriminator import PatchDiscriminator
-from vec2face.generator.network import GeneratorConfig, Vec2Face
+from vec2face.generator.network import Vec2Face
 from vec2face.generator.optimizers import adamw, optimizers, rate
 from vec2face.randomness import torch_seed
 from vec2face.recognizers.features import open_network
@@ -52,9 +52,7 @@ class GeneratorRun:
             "device": group.device, "dtype": self.dtype, "memory_format": layout
         }  # fmt: skip
 
-        sizes = params.generator.model_dump() | {"channels": tuple(params.generator.channels)}
-        config = GeneratorConfig(features=features.shape[1], image_size=params.image_size, **sizes)
-        self.generator = Vec2Face(config)
+        self.generator = Vec2Face(params.generator, features.shape[1])
         self.generator.standardise(*group.gather(_statistics(features) if group.main else None)[0])
         self.generator.to(**move)
         self.average: Vec2Face | None = None
@@ -65,7 +63,7 @@ class GeneratorRun:
         self.discriminator: PatchDiscriminator | None = None
         if self.losses.adversarial:
             d = self.hyper.discriminator
-            self.discriminator = PatchDiscriminator(d.width, tuple(d.kernels)).to(**move)
+            self.discriminator = PatchDiscriminator(d.width, d.kernels).to(**move)
             self.optimizer_d = adamw(self.discriminator.parameters(), d.lr, self.hyper, on_gpu)
             self.judge = self._trained(_Pass(self.discriminator, _judge))
         self.recognizer = open_network(params.paths.recognizer).to(**move)
