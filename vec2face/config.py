@@ -20,6 +20,12 @@ Positive = Annotated[float, Field(gt=0)]
 Weight = Annotated[float, Field(ge=0)]
 Precision = Literal["float32", "bfloat16", "float16"]
 
+OWN_SETS = ("generated", "real")
+"""The training sets of every run (``evaluation.roles`` says what their recognizers are)."""
+
+RESERVED = ("untrained", "estimator", "second")
+"""Recognizers of every run that no training set may be named after."""
+
 
 class Section(BaseModel):
     """A part of the file: unknown keys and wrong types are errors, values are read-only."""
@@ -247,11 +253,10 @@ class Params(Section):
     @classmethod
     def _named_apart(cls, value: dict[str, str]) -> dict[str, str]:
         # Names become file names and prefixes of metrics.
-        taken = ("untrained", "estimator", "second")
-        bad = [name for name in value if not name.isidentifier() or name in taken]
+        bad = [name for name in value if not name.isidentifier() or name in RESERVED]
         if bad:
             raise ValueError(f"{bad[0]!r} cannot name a set: letters, digits, _, and not taken")
-        if missing := {"generated", "real"} - value.keys():
+        if missing := set(OWN_SETS) - value.keys():
             raise ValueError(f"{sorted(missing)[0]} is missing; the comparison needs it")
         return value
 

@@ -9,7 +9,7 @@ import torch
 from tests.faces.readers import IMAGES, Rows, read_lmdb, read_rec
 from tests.generator.test_released import SMALL, released_weights
 from tests.recognizers.test_released import iresnet_weights
-from vec2face.__main__ import main
+from vec2face.cli import main
 from vec2face.faces.align import TEMPLATE
 from vec2face.faces.benchmarks import save_benchmark
 from vec2face.faces.convert import convert

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from tests.parameters import SMOKE, changed
+from tests.rounding import in_float64
 from vec2face.recognizers.iresnet import IResNet
 from vec2face.recognizers.onnx import export
 
@@ -14,14 +15,16 @@ PEOPLE, DIMENSION = 24, 16
 @pytest.fixture(scope="session")
 def recognizer(tmp_path_factory):
     """The file of a small recognizer with random weights."""
-    torch.manual_seed(0)
-    net = IResNet((1, 1, 1, 1), (16, 16, 16, 16), embedding=DIMENSION, image_size=56, dropout=0.0)
-    for parameter in net.parameters():
-        if parameter.ndim == 1:  # the exporter would share what is equal
-            torch.nn.init.normal_(parameter, mean=0.5, std=0.1)
-    net(torch.randn(8, 3, 56, 56))  # running statistics of its own
+    sizes = {"embedding": DIMENSION, "image_size": 56, "dropout": 0.0}
+    with in_float64():  # the same file on every processor
+        torch.manual_seed(0)
+        net = IResNet((1, 1, 1, 1), (16, 16, 16, 16), **sizes)
+        for parameter in net.parameters():
+            if parameter.ndim == 1:  # the exporter would share what is equal
+                torch.nn.init.normal_(parameter, mean=0.5, std=0.1)
+        net(torch.randn(8, 3, 56, 56))  # running statistics of its own
     path = tmp_path_factory.mktemp("onnx") / "recognizer.onnx"
-    export(net.eval(), path, 56)
+    export(net.float().eval(), path, 56)
     return str(path)
 
 

@@ -277,6 +277,7 @@ def test_rates():
         (np.zeros((4, 8, 8, 3), np.uint8), np.arange(4), "16, 16"),
         (np.zeros((4, 16, 16, 3), np.float32), np.arange(4), "uint8"),
         (np.zeros((4, 16, 16, 3), np.uint8), np.arange(4) - 1, ">= 0"),
+        (np.zeros((4, 16, 16, 3), np.uint8), np.full(4, 3), "fewer than two people"),
     ],
 )
 def test_refuses(tmp_path, images, labels, said):

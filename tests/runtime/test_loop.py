@@ -39,7 +39,7 @@ class Sum:
 
 def train(folder, dies_at=None, steps=10, every=4):
     run, lines = Sum(dies_at), []
-    loop(run, iter, steps, Checkpoint(folder), Curve(every, means, lines.append), ALONE)
+    loop("test", run, iter, steps, Checkpoint(folder), Curve(every, means, lines.append), ALONE)
     return run.value.item(), lines
 
 

@@ -18,6 +18,7 @@ from torch import nn
 from tests import ranks
 from tests.parameters import SMOKE, changed
 from vec2face.dataset import generate as generation
+from vec2face.evaluation import comparison, quality
 from vec2face.faces import subset as copying
 from vec2face.faces.benchmarks import save_benchmark
 from vec2face.faces.images import encode
@@ -76,11 +77,11 @@ def prepare(folder):
 
 def play(folder, room=None, say=None):
     """Run the stages in small blocks, with ``room`` bytes for a file."""
-    from stages import dataset, evaluate, measure, subset  # noqa: PLC0415
+    from stages import dataset, subset  # noqa: PLC0415
 
     torch.set_num_threads(1)
     os.chdir(folder)
-    extraction.BLOCK = measure.BLOCK = generation.BLOCK = evaluate.PAIRS = 4
+    extraction.BLOCK = quality.BLOCK = generation.BLOCK = comparison.PAIRS = 4
     copying.IMAGES_PER_SHARD = 16
     dataset.generate = partial(generation.generate, images_per_shard=16)
     write = Blocks._write

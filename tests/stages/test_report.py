@@ -11,9 +11,7 @@ import pytest
 import torch
 import yaml
 
-from stages.report import flaws
 from tests.parameters import SMOKE, changed
-from vec2face.config import Params
 from vec2face.faces.images import encode
 from vec2face.faces.store_writer import FaceStoreWriter
 from vec2face.generator.network import Vec2Face
@@ -67,7 +65,8 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (reports / "sampling.json").write_text(json.dumps({"seed": 1, "largest_cosine": 0.29}))
     (reports / "perturbation.json").write_text(json.dumps({"draws": 13}))
     (reports / "quality.json").write_text(json.dumps({"separated_share": 0.95}))
-    (reports / "curves" / "generator.csv").write_text("step,loss\n0,1.0\n1,0.5\n2,0.25\n")
+    for training in ("generator", "fr_generated", "fr_real"):
+        (reports / "curves" / f"{training}.csv").write_text("step,loss\n0,1.0\n1,0.5\n2,0.25\n")
     (reports / "curves" / "roc.csv").write_text(
         "recognizer,benchmark,far,tar\ngenerated,lfw,0,0\ngenerated,lfw,0.1,0.6\ngenerated,lfw,1,1\n"
     )
@@ -101,6 +100,8 @@ def test_outputs_are_complete_and_the_same_twice(run: Path) -> None:
             "accuracies",
             "roc",
             "curves_generator",
+            "curves_fr_generated",
+            "curves_fr_real",
             "similarities",
             "training_faces",
             "reconstructions",
@@ -123,15 +124,12 @@ def test_outputs_are_complete_and_the_same_twice(run: Path) -> None:
     assert contents(run / "reports") == first
 
 
-def test_flaws_are_told_of_small_runs_and_only_those_they_have() -> None:
-    p = Params.load(ROOT / "params.yaml")
-    for world in ("rendered", "photos"):
-        assert "blurred" in flaws(p.model_copy(update={"world": world}))
-    assert flaws(p.model_copy(update={"world": "paper"})) == ""
-    losses = p.training.losses.model_copy(update={"identity": 0.0})
-    training = p.training.model_copy(update={"losses": losses})
-    assert "spots" in flaws(p)
-    assert "spots" not in flaws(p.model_copy(update={"training": training}))
+def test_curves_of_sets_that_are_gone_are_not_shown(run: Path) -> None:
+    curve = (run / "reports" / "curves" / "fr_real.csv").read_text()
+    (run / "reports" / "curves" / "fr_gone.csv").write_text(curve)
+    report()
+    assert not (run / "reports" / "figures" / "curves_fr_gone.png").exists()
+    assert "gone" not in (run / "reports" / "index.html").read_text()
 
 
 def test_feature_rows_that_do_not_match_the_images_are_refused(run: Path) -> None:
@@ -140,7 +138,11 @@ def test_feature_rows_that_do_not_match_the_images_are_refused(run: Path) -> Non
         report()
 
 
-def test_a_missing_measurement_names_the_file(run: Path) -> None:
-    (run / "reports" / "quality.json").unlink()
-    with pytest.raises(SystemExit, match=r"quality\.json"):
+@pytest.mark.parametrize(
+    "file",
+    ["reports/quality.json", "reports/curves/fr_real.csv", "data/generated_features.npy"],
+)
+def test_a_missing_measurement_names_the_file(run: Path, file: str) -> None:
+    (run / file).unlink()
+    with pytest.raises(SystemExit, match=file):
         report()

@@ -1,8 +1,9 @@
 """One step of the generator's training: networks, losses, gradients, update (paper section 3.2).
 
-Parameters are float32. With ``training.precision`` bfloat16 or float16 the generator and the
-discriminator compute in it where autocast deems that safe; attention, the losses, LPIPS and the
-frozen recognizer stay in float32, as in the released code.
+Parameters are float32, or PyTorch's default type if it is another. With ``training.precision``
+bfloat16 or float16 the generator and the discriminator compute in it where autocast deems that
+safe; attention, the losses, LPIPS and the frozen recognizer stay in the parameters' type, as in the
+released code.
 """
 
 import contextlib
@@ -46,7 +47,10 @@ class GeneratorRun:
         self.seed, self.group, self.device = params.seed, group, group.device
         on_gpu = group.device.type == "cuda"
         layout = torch.channels_last if on_gpu else torch.preserve_format
-        move: dict[str, Any] = {"device": group.device, "memory_format": layout}
+        self.dtype = torch.get_default_dtype()
+        move: dict[str, Any] = {
+            "device": group.device, "dtype": self.dtype, "memory_format": layout
+        }  # fmt: skip
 
         self.generator = Vec2Face(params.generator, features.shape[1])
         self.generator.standardise(*group.gather(_statistics(features) if group.main else None)[0])
@@ -114,7 +118,7 @@ class GeneratorRun:
                 with last_round(self.judge, piece.number == last):
                     with self._precision():
                         logits = self.judge(*pair)
-                    loss = losses.discriminator(*(x.float() for x in logits))
+                    loss = losses.discriminator(*(x.to(self.dtype) for x in logits))
                     self.scaler.scale(loss / len(batch.pieces)).backward()
                 values[piece.number]["discriminator"] = loss
         return self._update(batch, values, adversary)
@@ -123,17 +127,18 @@ class GeneratorRun:
         self, piece: Piece, progress: float, adversary: PatchDiscriminator | None
     ) -> tuple[Tensor, dict[str, Tensor], tuple[Tensor, Tensor]]:
         """Return the weighted sum of a micro-batch's losses, each loss, and (real, fake)."""
-        inputs = (piece.real, piece.features, piece.drop, piece.mask)
-        real, features, drop, mask = (x.to(self.device, non_blocking=True) for x in inputs)
+        inputs, masks = (piece.real, piece.features), (piece.drop, piece.mask)
+        real, features = (x.to(self.device, self.dtype, non_blocking=True) for x in inputs)
+        drop, mask = (x.to(self.device, non_blocking=True) for x in masks)
         with self._precision():
-            fake, decoded = (x.float() for x in self.painter(features, drop, mask))
+            fake, decoded = (x.to(self.dtype) for x in self.painter(features, drop, mask))
         parts = self._reconstruction(fake, real, features, decoded, progress)
         total = torch.stack([weight * value for weight, value in parts.values()]).sum()
         values = {name: value for name, (_, value) in parts.items()}
         if adversary:
             with self._precision():
                 logits = adversary(fake)
-            loss = losses.adversarial(logits.float())
+            loss = losses.adversarial(logits.to(self.dtype))
             balance: float | Tensor = 1.0
             if not self.generator.config.released:
                 both = self.scaler.scale(total), self.scaler.scale(loss)

@@ -23,8 +23,6 @@ from vec2face.runtime.checkpoint import Checkpoint
 from vec2face.runtime.loop import Curve, Line, loop, means
 from vec2face.runtime.processes import processes
 
-VERSION = 3  # part of the checkpoint's fingerprint: raise it when a step, or the curve, is another
-
 
 def train_generator(
     images: np.ndarray | Source,
@@ -64,7 +62,7 @@ def train_generator(
         torch.manual_seed(torch_seed(params.seed, "generator"))
         run = GeneratorRun(params, features, group)
         batches = partial(masked_batches, read, features, params, group)
-        loop(run, batches, steps, Checkpoint(work), curve, group)
+        loop("generator", run, batches, steps, Checkpoint(work), curve, group)
     return run.result()
 
 

@@ -25,11 +25,9 @@ from vec2face.randomness import torch_seed
 from vec2face.recognizers.batches import augmented_batches, reader
 from vec2face.recognizers.step import RecognizerRun
 from vec2face.runtime.checkpoint import Checkpoint
+from vec2face.runtime.files import InputError
 from vec2face.runtime.loop import Curve, Line, loop
 from vec2face.runtime.processes import processes
-
-VERSION = 2
-"""Part of a work folder's fingerprint: raise it when a step computes something else."""
 
 
 def train_recognizer(
@@ -62,13 +60,16 @@ def train_recognizer(
 
     Raises:
         ValueError: if images and labels do not match or there are fewer than two images.
-        InputError: if the processes cannot share the batch, or do not see the same states; if a
-            checkpoint cannot be written.
+        InputError: if there are fewer than two people, the processes cannot share the batch or do
+            not see the same states, or a checkpoint cannot be written.
         FloatingPointError: if loss or gradient are not finite again and again, with the step and
             the images. A single such step changes nothing and is left out.
     """
     group = processes()
     labels = np.asarray(labels, np.int64)
+    if len(np.unique(labels)) < 2:
+        name = getattr(images, "name", "the training set")
+        raise InputError(f"{name}: shows fewer than two people; a recognizer tells people apart")
     read = reader(images, labels, image_size)
     with torch.random.fork_rng([group.device] if group.device.type == "cuda" else []):
         torch.manual_seed(torch_seed(seed, "recognizer"))
@@ -76,5 +77,6 @@ def train_recognizer(
         parts = [part for _, part in run.rounds]
         batches = partial(augmented_batches, read, labels, run.batch, config.augment, seed, parts)
         curve = Curve(run.per_epoch, run.line, on_epoch if group.main else None)
-        loop(run, batches, config.epochs * run.per_epoch, Checkpoint(work), curve, group)
+        steps = config.epochs * run.per_epoch
+        loop("recognizer", run, batches, steps, Checkpoint(work), curve, group)
     return run.backbone.cpu().eval()

@@ -2,7 +2,8 @@
 
     run = GeneratorRun(params, features, processes())
     batches = partial(masked_batches, read, features, params, processes())
-    loop(run, batches, 3000, Checkpoint("work/generator"), Curve(20, means, print), processes())
+    curve = Curve(20, means, print)
+    loop("generator", run, batches, 3000, Checkpoint("work/generator"), curve, processes())
 
 A killed run continues from its last checkpoint and ends in the same weights, if a step is a
 function of the run's state and the step's batch alone.
@@ -11,10 +12,9 @@ function of the run's state and the step's batch alone.
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
-from tqdm import tqdm
-
 from vec2face.runtime.checkpoint import Checkpoint
 from vec2face.runtime.processes import Group
+from vec2face.runtime.progress import Progress
 
 Sums = dict[str, tuple[float, int]]
 """What several steps found: of each value, the sum and the number of steps that had it."""
@@ -37,6 +37,7 @@ class Run(Protocol):
 
 
 def loop(
+    what: str,
     run: Run,
     batches: Callable[[range], Iterable[Any]],
     steps: int,
@@ -47,6 +48,7 @@ def loop(
     """Train to the end, from the last checkpoint on; all processes call this together.
 
     Args:
+        what: name of the work, for its progress.
         run: what is trained.
         batches: from the numbers of steps to their batches.
         steps: of the whole training.
@@ -62,14 +64,13 @@ def loop(
         run.load(state["run"])
         curve.load(state["curve"])
     numbers = range(first, steps)
-    quiet = None if group.main else True
-    with tqdm(total=steps, initial=first, unit="step", disable=quiet) as bar:
+    with Progress(what=what, total=steps, initial=first, unit="step") as progress:
         for step, batch in zip(numbers, batches(numbers), strict=True):
             curve.add(run.step(batch))
             done = step + 1
-            bar.update()
+            progress.update()
             if done % curve.every == 0 or done == steps:
-                bar.set_postfix(curve.close(done))
+                progress.set_postfix(curve.close(done))
             if checkpoint.due(group):
                 state = {"run": run.state(), "curve": curve.state()}
                 if group.main:

@@ -1,19 +1,18 @@
-"""Processes that share the work of one stage: one command on a laptop, on GPUs, on a cluster.
+"""Processes that share the work of one stage, on a laptop, on GPUs or on a cluster.
 
     python -m stages.generator                        # one process for each GPU of this machine
-    VEC2FACE_PROCESSES=2 python -m stages.generator   # as many as said, on GPUs or the CPU
-    VEC2FACE_LAUNCH="srun --ntasks=64" dvc repro      # every stage that can, by SLURM
-    torchrun --nnodes=2 ... -m stages.generator       # or started by hand on every node
+    VEC2FACE_PROCESSES=2 python -m stages.generator   # two processes, on GPUs or on the CPU
+    torchrun --nnodes=2 ... -m stages.generator       # one stage, started by hand on both nodes
+    VEC2FACE_LAUNCH="srun torchrun --nnodes=2 ... --no-python" dvc repro   # every stage, by SLURM
 
-A process that finds itself alone and ought not to be starts the others (``launch``); those find
-each other through the variables of torchrun or of SLURM's ``srun`` (``join``). All of this works in
-a single process too, where it costs nothing, so that a trainer has one loop for all cases.
+If a stage should run in several processes, the first one hands over to torchrun, which starts them
+all (``launch``). They find each other through the variables that torchrun sets (``join``). A single
+process needs no torchrun and pays nothing for any of this, so a trainer has one loop for all cases.
 """
 
 import contextlib
 import ctypes
 import os
-import re
 import shlex
 import signal
 import sys
@@ -29,9 +28,9 @@ from torch import Tensor
 
 from vec2face.runtime.files import InputError
 
-_ALONE = "VEC2FACE_THREADS_ALONE"  # the threads a single process would have had, for the others
+_ALONE = "VEC2FACE_THREADS_ALONE"  # how many threads a single process would have
 
-_PR_SET_PDEATHSIG = 1  # of Linux's prctl: the signal that the parent's death sends
+_PR_SET_PDEATHSIG = 1  # of Linux's prctl: the signal that a process gets when its parent dies
 
 
 @dataclass(frozen=True)
@@ -58,7 +57,7 @@ class Group:
         return range(count * self.rank // self.size, count * (self.rank + 1) // self.size)
 
     def wait(self) -> None:
-        """Return once every process has come here."""
+        """Wait until every process has called this."""
         if self.size > 1:
             dist.barrier()
 
@@ -80,7 +79,7 @@ class Group:
 
 
 def processes() -> Group:
-    """Return this process's place; alone unless ``join`` says otherwise."""
+    """Return this process among the others; it is alone unless ``join`` found others."""
     joined = dist.is_initialized()
     if not torch.cuda.is_available():
         device = torch.device("cpu")
@@ -89,104 +88,126 @@ def processes() -> Group:
     return Group(dist.get_rank() if joined else 0, dist.get_world_size() if joined else 1, device)
 
 
+def cores() -> int:
+    """Return the number of processor cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # Linux only
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def threads() -> int:
+    """Return the threads of an onnxruntime session: ``VEC2FACE_THREADS``, by default all cores.
+
+    Raises:
+        InputError: a bad number.
+    """
+    return _number("VEC2FACE_THREADS", cores())
+
+
+def _number(variable: str, default: int) -> int:
+    value = os.environ.get(variable) or str(default)
+    if not value.isdecimal() or int(value) == 0:
+        raise InputError(f"{variable}: a number from 1, not {value!r}")
+    return int(value)
+
+
 @contextlib.contextmanager
 def join() -> Iterator[Group]:
-    """Meet the other processes, if torchrun or srun started any; part from them at the end."""
-    place = _place(os.environ)
-    if place is None:
+    """Meet the other processes, if torchrun started any, and leave them at the end."""
+    if not _started_by_torchrun():
         yield processes()
         return
-    os.environ.update({name: str(value) for name, value in place.items()})
-    if sys.platform == "linux":  # else a rerun would meet processes whose starter was killed
+    if sys.platform == "linux":
+        # Otherwise this process would outlive a killed torchrun, and a rerun would collide with it.
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if torch.cuda.is_available():
-        torch.cuda.set_device(int(place["LOCAL_RANK"]) % torch.cuda.device_count())
-    # A process may wait for hours until another has read a store or finished its blocks; that one
-    # has died is noticed by what started them.
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())
+    # A process may wait for hours while another one reads a store or finishes its blocks. The
+    # timeout need not notice a dead process, because torchrun does.
     dist.init_process_group(
         "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=timedelta(days=1)
     )
     yield processes()
-    # Not after a failure: NCCL would wait here for processes that wait elsewhere, and what started
-    # this one would never learn of it.
+    # This is skipped after a failure: NCCL would wait here for processes that wait elsewhere, and
+    # torchrun would never learn of the failure.
     dist.destroy_process_group()
 
 
 def launch(main: Callable[..., None], *arguments: str, units: int | None = None) -> None:
     """Run ``main(*arguments)`` in as many processes as the environment asks for.
 
-    ``VEC2FACE_LAUNCH`` is a command that starts its arguments as several processes;
-    ``VEC2FACE_PROCESSES`` a number of processes on this machine. What starts them takes this
-    process's place, so that in that case this does not return.
+    If that is more than one, this process is replaced by the program that starts them, and this
+    function does not return.
 
     Args:
         main: the work.
         arguments: of ``main``.
-        units: parts that the work comes in, each process taking equally many. By default there is
-            a process for each GPU, or for as many of them as divide the units.
+        units: see ``starter``.
 
     Raises:
-        InputError: a bad number.
+        InputError: a bad variable, or SLURM has started several processes without torchrun.
     """
-    prefix = [] if _place(os.environ) else _launcher(os.environ, units)
-    if not prefix:
+    command = [] if _started_by_torchrun() else starter(units)
+    if not command:
         with join():
             main(*arguments)
         return
     module = sys.modules["__main__"].__spec__.name  # type: ignore[union-attr]
+    command += [sys.executable, "-m", module, *arguments]
     environment = {k: v for k, v in os.environ.items() if k != "VEC2FACE_LAUNCH"}
-    command = [*prefix, sys.executable, "-m", module, *arguments]
     environment["VEC2FACE_PROCESSES"] = "1"
-    threads = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]  # a number for each level
-    environment[_ALONE] = threads or str(len(os.sched_getaffinity(0)))
-    # In this process's place, so that what ends it ends them, too.
-    os.execvpe(command[0], command, environment)  # noqa: S606
+    blas_threads = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]  # one number for each level
+    environment[_ALONE] = blas_threads or str(cores())
+    try:
+        # The starter replaces this process, so a signal to the stage reaches it.
+        os.execvpe(command[0], command, environment)  # noqa: S606
+    except OSError as error:
+        raise InputError(f"{command[0]}: cannot be started: {error.strerror}") from error
+
+
+def starter(units: int | None = None) -> list[str]:
+    """Return the command that starts its arguments as several processes; empty if one is enough.
+
+    It is ``VEC2FACE_LAUNCH`` if that is set, otherwise torchrun with ``VEC2FACE_PROCESSES``
+    processes on this machine.
+
+    Args:
+        units: equal parts that the work consists of. By default there is one process for each GPU,
+            or for as many GPUs as divide the units.
+
+    Raises:
+        InputError: a bad variable, or SLURM has started several processes without torchrun.
+    """
+    if os.environ.get("SLURM_STEP_NUM_TASKS", "1") != "1":
+        raise InputError(
+            "srun has started several processes that do not know each other: let it start torchrun "
+            "once on each node (docs/scale.md)"
+        )
+    if command := os.environ.get("VEC2FACE_LAUNCH"):
+        try:
+            return shlex.split(command)
+        except ValueError as error:
+            raise InputError(f"VEC2FACE_LAUNCH: {error}") from error
+    gpus = range(1, max(1, torch.cuda.device_count()) + 1)
+    usual = max(n for n in gpus if units is None or units % n == 0)
+    count = _number("VEC2FACE_PROCESSES", usual)
+    if count == 1:
+        return []
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--no-python"]
+    return [*torchrun, f"--nproc-per-node={count}"]
+
+
+def _started_by_torchrun() -> bool:
+    return "RANK" in os.environ and "WORLD_SIZE" in os.environ
 
 
 @contextlib.contextmanager
 def as_if_alone() -> Iterator[None]:
-    """Give BLAS the threads it has where a stage is one process, for work that only one does.
+    """Give BLAS as many threads as in a stage of one process, for work that only one process does.
 
-    torchrun leaves each of several processes one thread, and sums of matrix products are rounded by
-    the number of threads: without this a fit would differ in its last bits.
+    torchrun gives each of several processes one thread. The number of threads changes how a matrix
+    product is rounded, so without this the last bits of a fit would depend on the processes.
     """
     limit = int(os.environ[_ALONE]) if processes().size > 1 and _ALONE in os.environ else None
     with threadpool_limits(limit, user_api="blas"):
         yield
-
-
-def _launcher(environment: Any, units: int | None = None) -> list[str]:
-    """Return the command that starts several processes, or nothing where one is enough."""
-    if command := environment.get("VEC2FACE_LAUNCH"):
-        return shlex.split(command)
-    able = range(1, max(1, torch.cuda.device_count()) + 1)
-    usual = max(n for n in able if units is None or units % n == 0)
-    asked = environment.get("VEC2FACE_PROCESSES", str(usual))
-    if not asked.isdecimal() or asked == "0":
-        raise InputError(f"VEC2FACE_PROCESSES: a number of processes from 1, not {asked!r}")
-    if asked == "1":
-        return []
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--no-python"]
-    return [*torchrun, f"--nproc-per-node={asked}"]
-
-
-def _place(environment: Any) -> dict[str, Any] | None:
-    """Return torchrun's variables of this process, also when srun started it; None if alone."""
-    if "RANK" in environment and "WORLD_SIZE" in environment:
-        names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
-        return {name: environment[name] for name in names}
-    if int(environment.get("SLURM_STEP_NUM_TASKS", 1)) < 2:  # srun's alone, not the batch script's
-        return None
-    nodes = environment.get("SLURM_STEP_NODELIST", environment["SLURM_JOB_NODELIST"])
-    return {
-        "RANK": environment["SLURM_PROCID"],
-        "WORLD_SIZE": environment["SLURM_STEP_NUM_TASKS"],
-        "LOCAL_RANK": environment["SLURM_LOCALID"],
-        "MASTER_ADDR": first_host(nodes),
-        "MASTER_PORT": 20000 + int(environment["SLURM_JOB_ID"]) % 20000,
-    }
-
-
-def first_host(nodes: str) -> str:
-    """Return the first host of SLURM's compressed list: ``gpu[03-05,9],cpu1`` -> ``gpu03``."""
-    return re.sub(r"\[(\w+)[^]]*\]", r"\1", re.match(r"(?:[^,[]|\[[^]]*\])+", nodes)[0])  # type: ignore[index]

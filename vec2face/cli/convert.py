@@ -1,0 +1,54 @@
+"""``convert``: write faces in another form."""
+
+import argparse
+from typing import Any
+
+import numpy as np
+
+from vec2face.faces.convert import FORMS, convert
+from vec2face.faces.source import open_source
+from vec2face.runtime.files import InputError
+
+HELP = "write faces in another form"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
+    parser.add_argument("source", help="any form of docs/formats.md")
+    add_destination(parser)
+    parser.add_argument("--mask", help="an .npy of row positions: only these rows")
+    parser.add_argument("--features", help="an .npy, one row an image, to put into the result")
+
+
+def run(given: argparse.Namespace) -> int:
+    """Convert."""
+    source = open_source(given.source, corrupt=given.corrupt, mask=given.mask)
+    features = None
+    if given.features:
+        try:
+            features = np.load(given.features, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            raise InputError(f"{given.features}: not an .npy of features: {error}") from error
+    convert(source, given.destination, features=features, **options(given))
+    return report(given.destination)
+
+
+def add_destination(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of every command that writes faces."""
+    parser.add_argument("destination", help="*.rec, *.lmdb, or a folder; must not exist")
+    parser.add_argument(
+        "--form", choices=FORMS, help="by default as the name ends; store: a FaceStore"
+    )
+    parser.add_argument("--corrupt", choices=("stop", "skip"), default="stop")
+
+
+def options(given: argparse.Namespace) -> dict[str, Any]:
+    """Return how the faces are to be written, as ``vec2face.faces.convert`` takes it."""
+    return {"form": given.form, "corrupt": given.corrupt, "made_by": "python -m vec2face"}
+
+
+def report(destination: str) -> int:
+    """Print what was written."""
+    made = open_source(destination, verify=False)
+    print(f"{destination}: {len(made)} images of {len(np.unique(made.labels))} people")
+    return 0

@@ -1,0 +1,37 @@
+"""``evaluate``: a recognizer on benchmarks."""
+
+import argparse
+
+HELP = "a recognizer on benchmarks"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
+    parser.add_argument("recognizer", help="*.onnx, *.safetensors, or released weights")
+    parser.add_argument("benchmarks", nargs="+", help="files, lists, folders of them, or IJB")
+    parser.add_argument(
+        "--nearest-far",
+        action="store_true",
+        help="IJB: at the corner of the curve nearest to a rate, as insightface reads it",
+    )
+
+
+def run(given: argparse.Namespace) -> int:
+    """Evaluate."""
+    from vec2face.evaluation.ijb import evaluate_ijb, is_ijb, read_ijb  # noqa: PLC0415
+    from vec2face.evaluation.verification import evaluate  # noqa: PLC0415
+    from vec2face.faces.benchmarks import find_benchmarks, load_benchmark  # noqa: PLC0415
+    from vec2face.recognizers.features import open_recognizer  # noqa: PLC0415
+
+    recognizer = open_recognizer(given.recognizer)
+    for path in given.benchmarks:
+        if is_ijb(path):
+            ijb = read_ijb(path)
+            rates = evaluate_ijb(ijb, recognizer.features, nearest=given.nearest_far)
+            for rate, accepted in rates.items():
+                print(f"{ijb.name:12} TAR {100 * accepted:6.2f} at FAR {rate:g}")
+            continue
+        for name, file in find_benchmarks(path).items():
+            result = evaluate(recognizer.features, load_benchmark(file))
+            print(f"{name:12} {100 * result.accuracy:6.2f} +- {100 * result.std:.2f}")
+    return 0

@@ -1,0 +1,23 @@
+"""``import-generator``: take over the authors' generator."""
+
+import argparse
+
+HELP = "take over the authors' generator"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
+    parser.add_argument("source", help="a checkpoint with the key model_vec2face")
+    parser.add_argument("destination", help="*.safetensors, for paths.generator")
+    parser.add_argument(
+        "--heads", type=int, nargs=2, metavar=("ENCODER", "DECODER"), help="of an unusual width"
+    )
+
+
+def run(given: argparse.Namespace) -> int:
+    """Import."""
+    from vec2face.generator.released import import_generator  # noqa: PLC0415
+
+    heads = tuple(given.heads) if given.heads else None
+    print(f"{given.destination}: {import_generator(given.source, given.destination, heads)}")
+    return 0
