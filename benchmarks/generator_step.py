@@ -4,7 +4,7 @@
 
 The generator is ViT-Base at 112 pixels, the recognizer an IResNet-100, LPIPS a VGG16, all of real
 size with random weights, which cost what trained ones cost. The step is one before the adversary
-counts, as four in five are. The peer does what the released training does (``method.md`` 4), on the
+counts, as four in five are. The peer does what the released training does (docs/method.md), on the
 same networks, masks and dropout: its recognizer collects gradients of its weights, its
 discriminator is evaluated from the first step on, with weight 0, and trained, and its attention is
 the formula. Both use the same AdamW and clipping. Their losses are compared first.

@@ -4,8 +4,10 @@ import logging
 import sys
 from collections.abc import Callable
 
+from stages.artifacts import artifacts
 from vec2face.config import Params
 from vec2face.runtime.files import InputError
+from vec2face.runtime.resume import FinishedElsewhereError
 
 
 def run(
@@ -24,7 +26,7 @@ def run(
     """
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
     try:
-        Params.load()
+        Params.load(artifacts.params)
         if shared:
             from vec2face.runtime.processes import launch  # noqa: PLC0415 - torch, where it is needed
 
@@ -33,3 +35,5 @@ def run(
             main(*arguments)
     except InputError as error:
         sys.exit(f"error: {error}")
+    except FinishedElsewhereError as finished:
+        logging.getLogger(__name__).info(finished)

@@ -8,13 +8,12 @@ often a vector was drawn again). Several processes share the work, and a killed 
 it stopped.
 """
 
-import shutil
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 
 from stages import run
+from stages.artifacts import artifacts
 from vec2face.config import Params
 from vec2face.dataset.generate import generate
 from vec2face.dataset.perturbation import Perturbation
@@ -22,23 +21,16 @@ from vec2face.generator.inference import arrange_for_inference
 from vec2face.generator.masks import masks
 from vec2face.generator.released import open_generator
 from vec2face.identities.pca import PCA
-from vec2face.runtime.blocks import code
-from vec2face.runtime.checkpoint import work_folder
 from vec2face.runtime.files import write_json
 from vec2face.runtime.processes import processes
+from vec2face.runtime.resume import resume
 
-IDENTITIES, PCA_FILE = Path("data/identities.npy"), Path("models/pca.npz")
 RELEASED_BATCH = 64  # images that share a mask ratio in the authors' generation
-CODE = code(  # what decides the bytes of an image; another version of it starts afresh
-    *("randomness", "faces/images", "faces/record", "faces/store", "faces/store_writer"),
-    *("generator/network", "generator/released", "generator/inference", "generator/masks"),
-    *("dataset/generate", "dataset/perturbation"),
-)
 
 
 def main() -> None:
     """Perturb, generate, store."""
-    p = Params.load()
+    p = Params.load(artifacts.params)
     s = p.sampling
     perturbation = Perturbation(
         p.seed,
@@ -46,29 +38,27 @@ def main() -> None:
         p.sigma,
         p.sigma_share,
         p.min_similarity,
-        PCA.load(PCA_FILE).feature_scale,
+        PCA.load(artifacts.pca).feature_scale,
     )
     ratios = s.masks.model_dump()
-    file = Path(p.paths.generator)
-    work = work_folder(
-        "dataset", repr(perturbation), ratios, s.jpeg_quality, IDENTITIES, file, *CODE
-    )
+    file = artifacts.given(p.paths.generator)
     generator = arrange_for_inference(open_generator(file).to(processes().device))
     shared = RELEASED_BATCH if generator.config.released else 1
-    summary = generate(
-        generator,
-        np.load(IDENTITIES, mmap_mode="r"),
-        perturbation,
-        partial(masks, p.seed, purpose="generation mask", ratio_shared_by=shared, **ratios),
-        store="data/generated",
-        vectors="data/generated_vectors.npy",
-        work=work,
-        made_by="stages/dataset.py",
-        quality=s.jpeg_quality,
-    )
-    if processes().main:
-        write_json("reports/perturbation.json", summary)
-        shutil.rmtree(work)
+    settings = [repr(perturbation), ratios, s.jpeg_quality]
+    with resume("dataset", settings, [artifacts.identities, file], artifacts.work) as work:
+        summary = generate(
+            generator,
+            np.load(artifacts.identities, mmap_mode="r"),
+            perturbation,
+            partial(masks, p.seed, purpose="generation mask", ratio_shared_by=shared, **ratios),
+            store=artifacts.generated,
+            vectors=artifacts.generated_vectors,
+            work=work,
+            made_by="stages/dataset.py",
+            quality=s.jpeg_quality,
+        )
+        if processes().main:
+            write_json(artifacts.perturbation, summary)
 
 
 if __name__ == "__main__":

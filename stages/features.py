@@ -7,35 +7,31 @@ held_out.npy, (images, D) float32 in the stores' row order, not normalised. Seve
 the work, and a killed run goes on where it stopped.
 """
 
-import shutil
-from pathlib import Path
-
 from stages import run
+from stages.artifacts import artifacts
 from vec2face.config import Params
 from vec2face.faces.source import open_source
-from vec2face.recognizers.features import CODE, extract_to, open_recognizer
-from vec2face.runtime.blocks import stamp
-from vec2face.runtime.checkpoint import work_folder
+from vec2face.recognizers.features import extract_to, open_recognizer
 from vec2face.runtime.files import link, sweep, whole_folder
 from vec2face.runtime.processes import processes
-
-STORES = {"train": "data/subset", "held_out": "data/held_out"}
+from vec2face.runtime.resume import resume
 
 
 def main() -> None:
     """Extract and store."""
-    path = Path(Params.load().paths.recognizer)
-    sources = {k: open_source(store, verify=processes().main) for k, store in STORES.items()}
+    path = artifacts.given(Params.load(artifacts.params).paths.recognizer)
+    stores = {artifacts.train_features: artifacts.subset}
+    stores[artifacts.held_out_features] = artifacts.held_out
+    sources = {out: open_source(s, verify=processes().main) for out, s in stores.items()}
     recognizer = open_recognizer(path)
-    work = work_folder("features", path, *map(stamp, STORES.values()), *CODE)
-    for name, source in sources.items():
-        extract_to(work / f"{name}.npy", recognizer, source)
-    if processes().main:
-        sweep("data/features")
-        with whole_folder("data/features") as folder:
-            for name in STORES:
-                link(work / f"{name}.npy", folder / f"{name}.npy")
-        shutil.rmtree(work)
+    with resume("features", [], [path, *stores.values()], artifacts.work) as work:
+        for out, source in sources.items():
+            extract_to(work / out.name, recognizer, source)
+        if processes().main:
+            sweep(artifacts.features)
+            with whole_folder(artifacts.features) as folder:
+                for out in sources:
+                    link(work / out.name, folder / out.name)
 
 
 if __name__ == "__main__":

@@ -9,11 +9,11 @@ reports/sampling.json, and says how long it took.
 import logging
 import time
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 
 from stages import run
+from stages.artifacts import artifacts
 from vec2face.config import Params
 from vec2face.identities.filter import certificate, sample_identities
 from vec2face.identities.pca import PCA
@@ -24,8 +24,8 @@ log = logging.getLogger(__name__)
 
 def main() -> None:
     """Sample, prove, write."""
-    p = Params.load()
-    pca = PCA.load(Path("models/pca.npz"))
+    p = Params.load(artifacts.params)
+    pca = PCA.load(artifacts.pca)
     started = time.perf_counter()
     sampled = sample_identities(partial(pca.sample, p.seed, "identity"), p.identities, p.tau)
     done = time.perf_counter()
@@ -38,9 +38,9 @@ def main() -> None:
         *took,
     )
     spectrum = {f"pca_{key}": value for key, value in pca.spectrum().items()}
-    with whole_file("data/identities.npy") as temporary, temporary.open("wb") as file:
+    with whole_file(artifacts.identities) as temporary, temporary.open("wb") as file:
         np.save(file, sampled.vectors)
-    write_json("reports/sampling.json", record | spectrum | {"feature_scale": pca.feature_scale})
+    write_json(artifacts.certificate, record | spectrum | {"feature_scale": pca.feature_scale})
 
 
 if __name__ == "__main__":

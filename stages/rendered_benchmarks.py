@@ -6,6 +6,7 @@ Reads data/rendered/head.npz; writes data/rendered/benchmarks/<name>.bin.
 """
 
 from stages import run
+from stages.artifacts import artifacts
 from vec2face.config import Params
 from vec2face.rendered.benchmarks import write_benchmark
 from vec2face.runtime.files import whole_folder
@@ -13,12 +14,12 @@ from vec2face.runtime.files import whole_folder
 
 def main() -> None:
     """Render every benchmark that params name."""
-    p = Params.load()
+    p = Params.load(artifacts.params)
     chosen = p.rendered.benchmarks
-    with whole_folder("data/rendered/benchmarks") as folder:
+    with whole_folder(artifacts.rendered_benchmarks) as folder:
         for name in chosen.names:
             write_benchmark(
-                "data/rendered/head.npz",
+                artifacts.head,
                 folder / f"{name}.bin",
                 name=name,
                 seed=p.seed,

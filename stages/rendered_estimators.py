@@ -6,12 +6,11 @@ Reads data/rendered/estimators and its attributes; writes models/rendered/*.onnx
 estimators.json: what they were made from and how well they do on people they have not seen.
 """
 
-from pathlib import Path
-
 import numpy as np
 import torch
 
 from stages import run
+from stages.artifacts import artifacts
 from vec2face.config import Params
 from vec2face.evaluation.separability import describe
 from vec2face.faces.images import to_tensor
@@ -28,16 +27,16 @@ from vec2face.rendered.estimators import (
     recognizer_configs,
     train_pose,
 )
-from vec2face.runtime.checkpoint import work_folder
 from vec2face.runtime.files import write_json
+from vec2face.runtime.resume import resume
 
-STORE, OUTPUT = Path("data/rendered/estimators"), Path("models/rendered")
+STORE, OUTPUT = artifacts.rendered_store("estimators"), artifacts.rendered_estimators
 UNSEEN = 20  # one person in so many is kept apart, to measure on
 
 
 def main() -> None:
     """Train, export, measure."""
-    p = Params.load()
+    p = Params.load(artifacts.params)
     source = open_source(STORE)
     images, labels = load_images(source, SIZE), source.labels
     unseen = labels % UNSEEN == 0
@@ -45,15 +44,21 @@ def main() -> None:
     shards = FaceStore(STORE).manifest["shards"]
     record: dict[str, object] = {"made_from": [shard["sha256"] for shard in shards]}
 
-    for name, (offset, config) in recognizer_configs(p.rendered.estimators.epochs).items():
-        work = work_folder(f"estimator-{name}", repr(config), STORE / "manifest.json", p.seed)
-        recognizer = train_recognizer(images[~unseen], seen_labels, config, p.seed + offset, work)
-        if name == "identity":
-            assert isinstance(recognizer, IResNet)
-            equalise(recognizer, images[~unseen], seen_labels)
-        export(recognizer, OUTPUT / f"{name}.onnx", SIZE, half=True)
-        measures = describe(embed(recognizer, images[unseen]), labels[unseen])[0]
-        record |= {f"{name}_{key}": measures[key] for key in ("eer", "intra_mean", "inter_mean")}
+    configs = recognizer_configs(p.rendered.estimators.epochs)
+    settings = [p.seed, p.rendered.estimators.epochs]
+    with resume("rendered_estimators", settings, [STORE], artifacts.work) as work:
+        for name, (offset, config) in configs.items():
+            recognizer = train_recognizer(
+                images[~unseen], seen_labels, config, p.seed + offset, work / name
+            )
+            if name == "identity":
+                assert isinstance(recognizer, IResNet)
+                equalise(recognizer, images[~unseen], seen_labels)
+            export(recognizer, OUTPUT / f"{name}.onnx", SIZE, half=True)
+            measures = describe(embed(recognizer, images[unseen]), labels[unseen])[0]
+            record |= {
+                f"{name}_{key}": measures[key] for key in ("eer", "intra_mean", "inter_mean")
+            }
 
     attributes = STORE.with_name(f"{STORE.name}-attributes")
     angles = np.stack([np.load(attributes / f"{angle}.npy") for angle in ("yaw", "pitch")], 1)

@@ -9,6 +9,7 @@ data/rendered/<store>-attributes (yaw, pitch, age, exposure, blur of every row).
 import sys
 
 from stages import run
+from stages.artifacts import artifacts
 from vec2face.config import Params
 from vec2face.rendered.stores import write_store
 from vec2face.runtime.files import InputError
@@ -16,15 +17,15 @@ from vec2face.runtime.files import InputError
 
 def main(name: str) -> None:
     """Render the store that params call ``rendered.stores.<name>``."""
-    p = Params.load()
+    p = Params.load(artifacts.params)
     if name not in p.rendered.stores:
         raise InputError(
             f"params.yaml: rendered.stores.{name} is missing; say its people and images"
         )
     store = p.rendered.stores[name]
     write_store(
-        "data/rendered/head.npz",
-        f"data/rendered/{name}",
+        artifacts.head,
+        artifacts.rendered_store(name),
         seed=p.seed,
         people=store.people,
         images=store.images,

@@ -1,10 +1,13 @@
 """What the documentation lists is what there is."""
 
+import ast
 import json
 import re
 from pathlib import Path
 
 import pytest
+
+from tests.test_rooms import ROOMS
 
 ROOT = Path(__file__).parents[1]
 NAMES = set(re.findall(r"`([\w.]+)`", (ROOT / "docs/measures.md").read_text()))
@@ -36,3 +39,53 @@ def test_every_figure_of_an_evaluation_is_explained():
     figures = {key for marks in read("evaluation").values() for m in marks.values() for key in m}
     assert figures
     assert figures <= EXPLAINED
+
+
+PAGES = [ROOT / "README.md", ROOT / "CREDITS.md", ROOT / "data/README.md"]
+PAGES += sorted((ROOT / "docs").glob("*.md"))
+ROOMS_LISTED = re.compile(r"^  (\w+)(?:/|\.py)", re.MULTILINE)
+
+
+def defined(body, name):
+    """Whether a module or a class defines a name, or a dotted one: ``Class.method``."""
+    first, _, rest = name.partition(".")
+    for node in body:
+        targets = [*getattr(node, "targets", []), getattr(node, "target", None)]
+        names = {t.id for t in targets if isinstance(t, ast.Name)} | {getattr(node, "name", None)}
+        if first in names:
+            return defined(node.body, rest) if rest else True
+    return False
+
+
+def test_every_function_that_the_method_names_exists():
+    named = re.findall(r"`(vec2face/[\w/]+\.py): ([\w.]+)`", (ROOT / "docs/method.md").read_text())
+    assert named
+    trees = {file: ast.parse((ROOT / file).read_text()) for file, _ in named}
+    assert not [(file, name) for file, name in named if not defined(trees[file].body, name)]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_path_that_a_page_names_exists(page):
+    text = page.read_text()
+    paths = re.findall(r"\b((?:vec2face|stages|benchmarks|params|tests)/[\w./-]*\w)", text)
+    programs = re.findall(r"-m ((?:stages|benchmarks)\.\w+)", text)
+    paths += [f"{program.replace('.', '/')}.py" for program in programs]
+    missing = {path for path in paths if not (ROOT / path).exists()}
+    # A dotted name leads to a module, or to something within one.
+    for name in re.findall(r"`(vec2face(?:\.\w+)+)`", text):
+        module, _, inside = name.rpartition(".")
+        files = [ROOT / f"{part.replace('.', '/')}.py" for part in (name, module)]
+        if not files[0].exists() and not (
+            files[1].exists() and defined(ast.parse(files[1].read_text()).body, inside)
+        ):
+            missing.add(name)
+    # A link leads to a file beside the page.
+    links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text)
+    missing |= {link for link in links if not (page.parent / link).exists()}
+    assert not missing
+
+
+def test_the_readme_lists_the_rooms_in_their_order():
+    tree = (ROOT / "README.md").read_text().partition("```text\n")[2].partition("```")[0]
+    rooms = tree.partition("vec2face/")[2]
+    assert tuple(ROOMS_LISTED.findall(rooms)) == ROOMS

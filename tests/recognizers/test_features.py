@@ -62,9 +62,21 @@ def test_blocks_on_disk_give_the_same_and_a_stopped_run_continues(source, tmp_pa
     assert not path.exists()
     features.extract_to(path, Once(), source)  # one of three blocks is left
     assert np.array_equal(np.load(path), features.extract_rows(MeanColour(), source, range(11)))
-    assert [p.name for p in path.parent.iterdir()] == ["features.npy"]
+    assert sorted(p.name for p in path.parent.iterdir()) == ["features.npy", "features.npy.sha256"]
     features.extract_to(path, None, source)  # it is there: nothing is asked
     assert path.exists()
+
+
+@pytest.mark.parametrize("damage", ["empty", "cut", "flipped"])
+def test_damaged_features_of_an_earlier_run_are_made_again(source, tmp_path, damage):
+    path = tmp_path / "work/features.npy"
+    features.extract_to(path, MeanColour(), source)
+    whole = path.read_bytes()
+    flipped = bytearray(whole)
+    flipped[-3] ^= 4
+    path.write_bytes({"empty": b"", "cut": whole[:-8], "flipped": bytes(flipped)}[damage])
+    features.extract_to(path, MeanColour(), source)
+    assert path.read_bytes() == whole
 
 
 def test_a_recognizer_of_ours_is_differentiated_through_as_it_is(tmp_path):

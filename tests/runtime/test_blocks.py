@@ -43,10 +43,10 @@ class Together(Group):
 def in_threads(size, work, monkeypatch):
     """Run ``work`` in ``size`` threads that take themselves for processes."""
     values, barrier, place, errors = [None] * size, threading.Barrier(size), threading.local(), []
-    monkeypatch.setattr(blocks, "world", lambda: place.world)
+    monkeypatch.setattr(blocks, "processes", lambda: place.group)
 
     def run(rank):
-        place.world = Together(rank, size, torch.device("cpu")).meet(values, barrier)
+        place.group = Together(rank, size, torch.device("cpu")).meet(values, barrier)
         try:
             work()
         except BaseException as error:
@@ -102,14 +102,35 @@ def test_a_damaged_block_is_made_again(tmp_path, damage):
     assert work.join([0, 1])["square"].tolist() == [0, 1]
 
 
+@settings(max_examples=200)
+@given(st.integers(0, 10**6), st.integers(1, 255))
+def test_no_flipped_byte_of_a_block_changes_an_array(tmp_path_factory, place, flip):
+    work = Blocks(tmp_path_factory.mktemp("work"), squares)
+    work.finish([3], "x")
+    data = bytearray(work.path(3).read_bytes())
+    data[place % len(data)] ^= flip
+    work.path(3).write_bytes(data)
+    found = work[3]
+    assert found.keys() == {"square", "row"}
+    assert found["square"].tolist() == [9]
+    assert found["row"].tolist() == [[3, 3, 3]]
+
+
+def test_a_folder_in_a_blocks_place_is_no_block(tmp_path):
+    work = Blocks(tmp_path, squares)
+    work.path(3).mkdir()
+    work.finish([3], "x")
+    assert work[3]["square"].tolist() == [9]
+
+
 def test_what_killed_processes_left_is_swept(tmp_path):
     work = Blocks(tmp_path, squares)
-    (tmp_path / ".block-0000000003.npz.99.partial").write_bytes(b"half")
+    (tmp_path / ".block-0000000003.99.partial").write_bytes(b"half")
     (tmp_path / "other").write_text("mine")
     (tmp_path / ".store.1.partial").mkdir()
     work.finish([3], "x")
     sweep(tmp_path / "store")
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["block-0000000003.npz", "other"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["block-0000000003", "other"]
     work.remove([3, 4])
     assert [p.name for p in tmp_path.iterdir()] == ["other"]
 
@@ -153,9 +174,9 @@ def full_disk(room):
 def test_a_full_disk_is_named_and_leaves_nothing_half_written(tmp_path):
     large = {0: 10, 1: 200_000}
     work = Blocks(tmp_path / "work", lambda i: {"x": np.zeros(large[i])})
-    with full_disk(100_000), pytest.raises(InputError, match=r"block-0000000001\.npz: cannot be"):
+    with full_disk(100_000), pytest.raises(InputError, match=r"block-0000000001: cannot be"):
         work.finish([0, 1], "x")
-    assert [p.name for p in work.folder.iterdir()] == ["block-0000000000.npz"]
+    assert [p.name for p in work.folder.iterdir()] == ["block-0000000000"]
     with full_disk(100_000), pytest.raises(InputError, match="rows: cannot be written"):  # noqa: SIM117
         with row_file(tmp_path / "rows", 100_000, 2) as append:
             append(np.zeros((100_000, 2)))

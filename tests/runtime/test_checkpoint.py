@@ -3,10 +3,8 @@ import resource
 import pytest
 import torch
 
-from vec2face.runtime import checkpoint as module
-from vec2face.runtime.checkpoint import Checkpoint, work_folder
+from vec2face.runtime.checkpoint import Checkpoint
 from vec2face.runtime.files import InputError
-from vec2face.runtime.processes import Group
 
 
 def test_keeps_the_last_two_and_loads_the_last(tmp_path):
@@ -90,34 +88,3 @@ def test_clear_removes_the_folder(tmp_path):
     checkpoint.clear()
     checkpoint.clear()
     assert not (tmp_path / "run").exists()
-
-
-def test_work_folder_is_named_by_what_it_depends_on(tmp_path):
-    faces = tmp_path / "faces"
-    faces.write_text("a")
-    first = work_folder("fr", {"lr": 0.1}, faces, root=tmp_path)
-    assert first.is_dir()
-    assert first == work_folder("fr", {"lr": 0.1}, faces, root=tmp_path)
-    assert first != work_folder("fr", {"lr": 0.2}, faces, root=tmp_path)
-    faces.write_text("b")
-    assert first != work_folder("fr", {"lr": 0.1}, faces, root=tmp_path)
-
-
-def test_of_several_processes_the_first_writes_what_a_folder_is_made_of(tmp_path, monkeypatch):
-    first = work_folder("stage", 1, root=tmp_path / "first")
-    monkeypatch.setattr(module, "world", lambda: Group(1, 2, torch.device("cpu")))
-    second = work_folder("stage", 1, root=tmp_path / "second")
-    assert first.name == second.name
-    assert [p.name for p in first.iterdir()] == ["made_of.json"]
-    assert not list(second.iterdir())
-
-
-def test_a_fresh_start_says_what_has_changed(tmp_path, caplog):
-    old = work_folder("stage", {"lr": 0.1, "losses": {"mse": 1.0}}, 3, root=tmp_path)
-    assert not caplog.records
-    assert work_folder("stage", {"lr": 0.1, "losses": {"mse": 1.0}}, 3, root=tmp_path) == old
-    assert not caplog.records
-    new = work_folder("stage", {"lr": 0.1, "losses": {"mse": 2.0}}, 3, root=tmp_path)
-    assert new != old
-    assert f"{old} was left" in caplog.text
-    assert "0.losses.mse (1.0 -> 2.0)" in caplog.text

@@ -5,7 +5,6 @@ Files have the layouts they are released in, and the stages before are not there
 
 import shutil
 from pathlib import Path
-from types import SimpleNamespace
 
 import networkx as nx
 import numpy as np
@@ -18,7 +17,6 @@ from stages import dataset, identities, pca
 from tests.generator.test_released import released_forward, released_weights
 from tests.recognizers.test_released import iresnet_weights
 from vec2face.cli import main
-from vec2face.config import Params
 from vec2face.faces.benchmarks import save_benchmark
 from vec2face.faces.images import decode, encode, to_uint8
 from vec2face.faces.record import RecordWriter
@@ -33,30 +31,32 @@ HEADS = (4, 2)
 
 
 @pytest.fixture
-def folder(tmp_path, monkeypatch):
-    """Aligned faces as .rec, IResNet weights, and nothing that a stage has made."""
-    monkeypatch.chdir(tmp_path)
+def begin(set_params):
+    """Aligned faces as .rec, IResNet weights, and nothing that a stage has made.
+
+    Returns what writes the parameters for a generator's file.
+    """
     draw = np.random.default_rng(0)
     with RecordWriter("train.rec") as writer:
         for label in np.repeat(np.arange(12), 2):
             image = draw.integers(0, 256, (32, 32, 3)) // 4 + 12 * label
             writer.append(encode(image.astype(np.uint8)), int(label))
     torch.save({"state_dict": dict(iresnet_weights())}, "arcface.pth")
-    ratios = SimpleNamespace(model_dump=lambda: {"minimum": 0.1, "maximum": 1.0, "mean": 0.15})
-    params = SimpleNamespace(
-        subset=SimpleNamespace(corrupt="stop"),
-        seed=0, tau=0.9, identities=3, images_per_identity=4, sigma=[0.3], sigma_share=[1.0],
-        min_similarity=0.1, sampling=SimpleNamespace(masks=ratios, jpeg_quality=95),
-        paths=SimpleNamespace(
-            pca_faces="train.rec", recognizer="arcface.pth", generator="vec2face.safetensors"
-        ),
-    )  # fmt: skip
-    monkeypatch.setattr(Params, "load", lambda: params)
-    return params
+
+    def write(generator="vec2face.safetensors"):
+        set_params(
+            seed=0, tau=0.9, identities=3, images_per_identity=4, sigma=[0.3], sigma_share=[1.0],
+            min_similarity=0.1, sampling__masks={"minimum": 0.1, "maximum": 1.0, "mean": 0.15},
+            paths__pca_faces="train.rec", paths__recognizer="arcface.pth",
+            paths__generator=generator,
+        )  # fmt: skip
+
+    write()
+    return write
 
 
 @torch.no_grad()
-def test_a_released_generator_makes_a_dataset(folder):
+def test_a_released_generator_makes_a_dataset(begin):
     """Images are those of the authors' network under the vectors and masks of this run."""
     weights = released_weights(**SIZES)
     torch.save({"model_vec2face": weights, "epoch": 99}, "checkpoint.pth")
@@ -74,16 +74,16 @@ def test_a_released_generator_makes_a_dataset(folder):
         assert np.abs(decode(made.encoded(i), "") - image).mean() < 0.1
 
 
-def test_heads_that_are_not_known_are_asked_for(folder):
+def test_heads_that_are_not_known_are_asked_for(begin):
     torch.save({"model_vec2face": released_weights(**SIZES)}, "checkpoint.pth")
-    folder.paths.generator = "checkpoint.pth"
+    begin(generator="checkpoint.pth")
     pca.main()
     identities.main()
     with pytest.raises(InputError, match=r"checkpoint\.pth: of width 32, so its heads"):
         dataset.main()
 
 
-def test_released_recognizers_are_evaluated_on_every_kind_of_benchmark(folder, capsys):
+def test_released_recognizers_are_evaluated_on_every_kind_of_benchmark(begin, capsys):
     source = open_source("train.rec")
     images = [source.encoded(i) for i in range(24)]
     pairs = [image for i in range(20) for image in (images[i], images[i])]
@@ -115,6 +115,6 @@ def test_dvc_needs_nothing_from_the_stages_before(tmp_path):
         (stage,) = (s for s in graph if s.addressing.rpartition(":")[2] == name)
         return {s.addressing.rpartition(":")[2] for s in nx.descendants(graph, stage)}
 
-    assert behind("dataset") == {"identities", "pca"}
-    assert behind("recognizer@hsface") == set()
+    assert behind("dataset") == {"code", "identities", "pca"}
+    assert behind("recognizer@hsface") == {"code"}
     assert "subset" in behind("recognizer@real")

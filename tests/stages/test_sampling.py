@@ -2,14 +2,12 @@
 
 import json
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
 from stages import dataset, identities, measure, pca
-from vec2face.config import Params
 from vec2face.faces.images import encode
 from vec2face.faces.source import open_source
 from vec2face.faces.store_writer import FaceStoreWriter
@@ -45,8 +43,7 @@ def store(path, seed, people):
 
 
 @pytest.fixture
-def folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def folder(tmp_path, monkeypatch, set_params):
     store("faces", 1, 40)
     store("data/held_out", 2, 6)
     recognizer = Recognizer("first.onnx")
@@ -63,21 +60,15 @@ def folder(tmp_path, monkeypatch):
         )
     )  # fmt: skip
     generator.save("models/generator.safetensors")
-    ratios = SimpleNamespace(model_dump=lambda: {"minimum": 0.1, "maximum": 1.0, "mean": 0.15})
-    params = SimpleNamespace(
-        subset=SimpleNamespace(corrupt="stop"),
+    set_params(
         seed=3, tau=0.6, identities=8, images_per_identity=5, sigma=[0.3, 0.5],
-        sigma_share=[0.6, 0.4], min_similarity=0.5,
-        sampling=SimpleNamespace(masks=ratios, jpeg_quality=90),
-        paths=SimpleNamespace(
-            pca_faces="faces", recognizer="first.onnx", second_recognizer="another.onnx",
-            generator="models/generator.safetensors",
-        ),
+        sigma_share=[0.6, 0.4], min_similarity=0.5, sampling__jpeg_quality=90,
+        sampling__masks={"minimum": 0.1, "maximum": 1.0, "mean": 0.15},
+        paths__pca_faces="faces", paths__recognizer="first.onnx",
+        paths__second_recognizer="another.onnx",
     )  # fmt: skip
-    monkeypatch.setattr(Params, "load", lambda: params)
     for stage in (pca, measure):
         monkeypatch.setattr(stage, "open_recognizer", Recognizer)
-    return params
 
 
 def test_from_faces_to_quality(folder, tmp_path):

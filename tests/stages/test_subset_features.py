@@ -1,7 +1,5 @@
 """The first two stages, in a folder of their own, from a .rec and an ONNX file."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 import torch
@@ -18,8 +16,8 @@ PEOPLE, SIZE = 9, 12
 
 
 @pytest.fixture
-def params(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def choose(tmp_path, set_params):
+    """A function that sets keys of ``subset``; the faces and the network are there."""
     rng = np.random.default_rng(0)
     with RecordWriter(tmp_path / "faces.rec") as writer:
         for label in np.repeat(np.arange(PEOPLE), np.arange(1, PEOPLE + 1)):
@@ -31,28 +29,21 @@ def params(tmp_path, monkeypatch):
     module = nn.Sequential(nn.Conv2d(3, 4, 3, 2), nn.PReLU(), nn.Flatten(), nn.LazyLinear(6))
     module(torch.zeros(1, 3, SIZE, SIZE))
     export(module, tmp_path / "net.onnx", SIZE)
-    params = SimpleNamespace(
-        seed=1,
-        paths=SimpleNamespace(faces="faces.rec", recognizer="net.onnx"),
-        subset=SimpleNamespace(
-            rule="paper",
-            corrupt="stop",
-            identities=4,
-            images_per_identity=6,
-            minimum_images=3,
-            held_out=2,
-        ),
-    )
-    for stage in (subset, features):
-        monkeypatch.setattr(stage.Params, "load", lambda: params)
-    return params
+
+    def write(seed=1, **values):
+        few = {"identities": 4, "images_per_identity": 6, "minimum_images": 3, "held_out": 2}
+        subset = {f"subset__{key}": value for key, value in (few | values).items()}
+        set_params(seed=seed, paths__faces="faces.rec", paths__recognizer="net.onnx", **subset)
+
+    write()
+    return write
 
 
 def people(store):
     return set(np.round(load_images(store, SIZE)[:, :6, :6].mean((1, 2, 3)) / 20).astype(int))
 
 
-def test_nobody_is_in_both_stores_and_features_follow_their_rows(params):
+def test_nobody_is_in_both_stores_and_features_follow_their_rows(choose):
     subset.main()
     features.main()
     train, apart = open_source("data/subset"), open_source("data/held_out")
@@ -68,7 +59,7 @@ def test_nobody_is_in_both_stores_and_features_follow_their_rows(params):
         assert np.allclose(rows, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_the_choice_repeats_and_follows_the_seed(params):
+def test_the_choice_repeats_and_follows_the_seed(choose):
     def hashes():
         subset.main()
         stores = [open_source(f"data/{name}") for name in ("subset", "held_out")]
@@ -76,19 +67,19 @@ def test_the_choice_repeats_and_follows_the_seed(params):
 
     first = hashes()
     assert hashes() == first
-    params.seed = 2
+    choose(seed=2)
     assert hashes() != first
 
 
-def test_more_people_than_there_are_stop_the_stage_before_it_writes(params, tmp_path):
-    params.subset.held_out = 4
+def test_more_people_than_there_are_stop_the_stage_before_it_writes(choose, tmp_path):
+    choose(held_out=4)
     with pytest.raises(InputError, match=r"faces\.rec: 4 identities asked, but only 3 .*4 are"):
         subset.main()
     assert not (tmp_path / "data").exists()
 
 
-def test_the_released_rule_takes_all_images_and_keeps_the_others_apart(params):
-    params.subset.rule = "released"
+def test_the_released_rule_takes_all_images_and_keeps_the_others_apart(choose):
+    choose(rule="released")
     subset.main()
     train, apart = open_source("data/subset"), open_source("data/held_out")
     assert not people(train) & people(apart)
@@ -97,18 +88,17 @@ def test_the_released_rule_takes_all_images_and_keeps_the_others_apart(params):
     assert len(people(apart)) == 2
 
 
-def test_a_corrupt_image_stops_the_stage_or_is_counted(params, tmp_path):
+def test_a_corrupt_image_stops_the_stage_or_is_counted(choose, tmp_path):
     data = (tmp_path / "faces.rec").read_bytes()
     place = data.rindex(b"\xff\xda")
     (tmp_path / "faces.rec").write_bytes(data[:place] + b"\0\0" + data[place + 2 :])
-    params.subset.identities, params.subset.held_out = 5, 2  # all that have three images
+    choose(identities=5)  # with those held out, all that have three images
     with pytest.raises(
         InputError, match=r"faces\.rec, key 45: not a readable.*set corrupt to skip"
     ):
         subset.main()
     assert not (tmp_path / "data/subset").exists()
-    params.subset.corrupt = "skip"
-    params.subset.images_per_identity = 9
+    choose(identities=5, corrupt="skip", images_per_identity=9)
     subset.main()
     stores = [open_source(f"data/{name}") for name in ("subset", "held_out")]
     assert sum(s.manifest["skipped"]["count"] for s in stores) == 1
@@ -117,7 +107,7 @@ def test_a_corrupt_image_stops_the_stage_or_is_counted(params, tmp_path):
     assert sum(len(s) for s in stores) == sum(range(3, 10)) - 1
 
 
-def test_an_altered_store_stops_the_features(params, tmp_path):
+def test_an_altered_store_stops_the_features(choose, tmp_path):
     subset.main()
     file = tmp_path / "data/held_out/part-00000.rec"
     data = bytearray(file.read_bytes())

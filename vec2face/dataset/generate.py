@@ -1,17 +1,16 @@
-"""From identity vectors to a labelled face dataset: vectors -> images -> FaceStore (section 3.3).
+"""From identity vectors to a labelled face dataset: vectors -> images -> FaceStore (section 3.2).
 
 Samples are numbered identity by identity: sample s is image s % k of identity s // k, and its label
 is that identity's number. Vector and masks of a sample depend on its number only, so an image does
 not depend on batch size, order or an interruption (through the generator: up to float rounding).
 
-Processes share a run block by block (``vec2face.runtime.blocks``), and a killed run goes on.
-Finished blocks become shards, and those the store, by links: the disk holds the images once, and
-those of one shard for each process twice; the vectors twice.
+Processes share a run shard by shard (``vec2face.runtime.blocks``), and a killed run makes those
+again that it had not finished. The store gets the shards by links: the disk holds the images once,
+the vectors twice.
 """
 
 import json
 from collections.abc import Callable
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +27,12 @@ from vec2face.faces.store_writer import (
     join_features,
     join_stores,
 )
-from vec2face.runtime.blocks import Arrays, Blocks, cut, share, unfinished
+from vec2face.runtime.blocks import cut, share, unfinished
 from vec2face.runtime.files import sweep, write_json
 from vec2face.runtime.processes import processes
 
-BLOCK = 512  # images of a block; a multiple of the batch, as is a shard, so that an image's batch
-# depends on its number only, however the blocks are shared
+BLOCK = 512  # images whose vectors are drawn together; a multiple of the batch
+SHARDS = 64  # a small set comes in about as many shards, for processes to share
 
 Masks = Callable[[int, int], tuple[Tensor, Tensor]]
 """``masks(first, count)`` -> (drop, mask), each (count, 49) bool, of samples ``first ...``."""
@@ -65,6 +64,14 @@ def generate_images(
     return np.concatenate(images)
 
 
+def shard_size(total: int) -> int:
+    """Return the images of a shard: whole blocks, ``SHARDS`` shards or more, by ``total`` alone.
+
+    So an image's batch depends on its number only, however the shards are shared.
+    """
+    return min(-(-total // (SHARDS * BLOCK)) * BLOCK, IMAGES_PER_SHARD // BLOCK * BLOCK)
+
+
 def generate(
     generator: nn.Module,
     identities: np.ndarray,
@@ -77,7 +84,7 @@ def generate(
     made_by: str,
     batch: int = 32,
     quality: int = 95,
-    images_per_shard: int = IMAGES_PER_SHARD,
+    images_per_shard: int | None = None,
 ) -> dict[str, Any]:
     """Generate ``images_per_identity`` images of every identity into a FaceStore.
 
@@ -88,12 +95,11 @@ def generate(
         masks: see :data:`Masks`.
         store: folder to write, replaced whole.
         vectors: ``.npy`` to write, (n * images_per_identity, D) float32, row s of sample s.
-        work: folder of the finished blocks and shards. It must belong to exactly these arguments
-            (name it by a fingerprint); remove it when the result is safe.
+        work: folder of the finished shards. It must belong to exactly these arguments.
         made_by: goes into the manifest.
         batch: images at a time in the generator.
         quality: of the JPEGs, 1 to 100.
-        images_per_shard: of the store.
+        images_per_shard: of the store; by default ``shard_size``.
 
     Returns:
         What was done: images, draws in all, and draws per image (mean and largest).
@@ -104,57 +110,38 @@ def generate(
     """
     perturbation.check(identities)
     work, total = Path(work), len(identities) * perturbation.images_per_identity
-    shards = cut(0, total, images_per_shard)
-    paths = [work / f"store-{shard:05d}" for shard in range(len(shards))]
+    shards = cut(0, total, images_per_shard or shard_size(total))
+    paths = [work / f"store-{number:05d}" for number in range(len(shards))]
     about: dict[str, Any] = {
         "image_size": int(generator.image_size),  # type: ignore[arg-type]
         "seed": perturbation.seed,
         "made_by": made_by,
     }
 
-    def make(first: int) -> Arrays:
-        """Make the block that begins with a sample; it ends at the latest with its shard."""
-        count = min(BLOCK, shards[first // images_per_shard].stop - first)
-        rows, draws = perturbation.vectors(identities, first, count)
-        jpegs = [
-            encode(image, quality)
-            for image in generate_images(generator, rows, masks, first, batch)
-        ]
-        sizes = np.array([len(jpeg) for jpeg in jpegs])
-        data = np.frombuffer(b"".join(jpegs), np.uint8)
-        return {"data": data, "sizes": sizes, "vectors": rows, "draws": draws}
+    def make(number: int) -> None:
+        """Write a shard as a store whose features are the vectors."""
+        draws, largest, shard = 0, 0, shards[number]
+        with FaceStoreWriter(paths[number], images_per_shard=len(shard), **about) as writer:
+            for block in cut(shard.start, shard.stop, BLOCK):
+                rows, drawn = perturbation.vectors(identities, block.start, len(block))
+                images = generate_images(generator, rows, masks, block.start, batch)
+                for sample, image, row in zip(block, images, rows, strict=True):
+                    label = sample // perturbation.images_per_identity
+                    writer.append(encode(image, quality), label, row)
+                draws, largest = draws + int(drawn.sum()), max(largest, int(drawn.max()))
+            write_json(_beside(paths[number]), {"draws": draws, "largest": largest})
 
-    blocks = Blocks(work / "blocks", make)
-
-    def store_shard(shard: int) -> None:
-        """Turn a shard's blocks into a store whose features are the vectors."""
-        draws, largest = 0, 0
-        with FaceStoreWriter(paths[shard], images_per_shard=images_per_shard, **about) as writer:
-            for first in shards[shard][::BLOCK]:
-                block = blocks[first]
-                draws += int(block["draws"].sum())
-                largest = max(largest, int(block["draws"].max()))
-                for sample, (jpeg, row) in enumerate(
-                    zip(_jpegs(block), block["vectors"], strict=True), first
-                ):
-                    writer.append(jpeg, sample // perturbation.images_per_identity, row)
-            write_json(_summary(paths[shard]), {"draws": draws, "largest": largest})
-        blocks.remove(shards[shard][::BLOCK])
+    def done(number: int) -> bool:
+        return _summary(paths[number]) is not None and is_whole(paths[number])
 
     if processes().main:
         sweep(work / "*")
-    left = unfinished(
-        range(len(shards)),
-        lambda shard: _summary(paths[shard]).is_file() and is_whole(paths[shard]),
-    )
-    blocks.finish([first for shard in left for first in shards[shard][::BLOCK]], "generating")
-    share(left, store_shard, "storing")
+    share(unfinished(range(len(shards)), done), make, "generating")
     if processes().main:
         sweep(vectors)
         join_features(vectors, [FaceStore(path) for path in paths])
         join_stores(store, paths, features=False, **about)
-    found = [json.loads(_summary(path).read_text()) for path in paths]
-    processes().wait()  # nobody may remove the work folder before all have read this
+    found = [summary for path in paths if (summary := _summary(path))]
     draws = sum(shard["draws"] for shard in found)
     return {
         "images": total,
@@ -164,10 +151,14 @@ def generate(
     }
 
 
-def _summary(shard: Path) -> Path:
+def _beside(shard: Path) -> Path:
     return shard.with_name(f"{shard.name}-draws.json")
 
 
-def _jpegs(block: Arrays) -> list[bytes]:
-    data, ends = block["data"].tobytes(), np.cumsum(block["sizes"]).tolist()
-    return [data[a:b] for a, b in pairwise([0, *ends])]
+def _summary(shard: Path) -> dict[str, int] | None:
+    """Return the draws of a finished shard, or None if they are not there, or damaged."""
+    try:
+        found = json.loads(_beside(shard).read_text())
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) and found.keys() == {"draws", "largest"} else None

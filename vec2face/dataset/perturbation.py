@@ -1,4 +1,4 @@
-"""The vectors of one identity's images: v_im = v_id + N(0, sigma), |v_im| = |v_id| (section 3.3).
+"""The vectors of one identity's images: v_im = v_id + N(0, sigma), |v_im| = |v_id| (section 3.2).
 
 A mixture of sigma values is spread over *each* identity's images by exact shares, smallest index
 first. A vector whose cosine with its identity's falls below the least similarity is drawn again,

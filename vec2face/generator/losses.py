@@ -1,4 +1,4 @@
-"""The generator's losses (paper section 3.2; released weights in ``method.md`` 4).
+"""The generator's losses (paper, section 3.1; released weights: docs/method.md).
 
 Images are (B, 3, S, S) in [-1, 1]. Every loss is a mean over the batch, so that weights do not
 depend on its size.

@@ -1,4 +1,4 @@
-"""Training of the generator: faces and their features in, a generator out (paper section 3.2).
+"""Training of the generator: faces and their features in, a generator out (paper, section 3.1).
 
 A killed run continues from its last checkpoint and ends in the same weights, bit by bit on a CPU
 with the same number of threads and processes: order, masks and dropout of a micro-batch follow from

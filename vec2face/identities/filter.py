@@ -1,4 +1,4 @@
-"""Separable identity vectors (paper section 3.3): exact greedy filtering at cosine <= tau.
+"""Separable identity vectors (paper, section 3.2): exact greedy filtering at cosine <= tau.
 
 Candidates come in order; candidate i is kept if and only if its cosine with every candidate kept
 before it is at most tau. One by one this is a matrix-vector product per candidate, bound by memory.

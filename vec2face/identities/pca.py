@@ -1,4 +1,4 @@
-"""The distribution of identity features, from which new identities are drawn (paper section 3.3).
+"""The distribution of identity features, from which new identities are drawn (section 3.2).
 
 The paper fits a PCA that keeps every dimension to the mean features of real people, takes mean and
 covariance of these people in PCA space, draws from that multivariate normal and maps back. In PCA

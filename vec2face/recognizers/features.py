@@ -13,21 +13,13 @@ from vec2face.recognizers.network import embed, load_recognizer
 from vec2face.recognizers.onnx import OnnxRecognizer, TorchRecognizer, to_torch
 from vec2face.recognizers.released import read_recognizer
 from vec2face.recognizers.weights import SUFFIXES
-from vec2face.runtime.blocks import Arrays, Blocks, code, unfinished
-from vec2face.runtime.files import InputError, row_file, sweep
+from vec2face.runtime.blocks import Arrays, Blocks, unfinished
+from vec2face.runtime.files import InputError, is_sealed, row_file, seal, sweep
 from vec2face.runtime.processes import processes
 
-BLOCK = (
-    512  # images decoded at a time; a multiple of the recognizers' batches, which thus depend on
-)
-# an image's row only, however the rows are shared
-
-CODE = code(  # what decides a feature; another version of it starts afresh
-    *("faces/images", "faces/source", "faces/record"),
-    *("recognizers/features", "recognizers/onnx", "recognizers/onnx_graph", "recognizers/network"),
-    *("recognizers/backbones", "recognizers/iresnet", "recognizers/vit"),
-    *("recognizers/released", "recognizers/weights"),
-)
+# Images decoded at a time: a multiple of the recognizers' batches, so that an image's batch depends
+# on its row only, however the rows are shared.
+BLOCK = 512
 
 
 class Recognizer(Protocol):
@@ -110,13 +102,14 @@ def extract_to(path: Path | str, recognizer: Recognizer, source: Source) -> None
         return {"features": extract_rows(recognizer, source, rows)}
 
     blocks = Blocks(path.with_name(f"{path.name}.blocks"), make)
-    if unfinished([0], lambda _: path.is_file()):
+    if unfinished([0], lambda _: is_sealed(path)):
         blocks.finish(firsts, f"features of {source.name}")
         if processes().main:
             sweep(path)
             with row_file(path, total, recognizer.dimension) as append:
                 for first in firsts:
                     append(blocks[first]["features"])
+            seal(path)
     if processes().main:
         shutil.rmtree(blocks.folder)
     processes().wait()

@@ -2,7 +2,7 @@
 
 ``OnnxRecognizer`` runs a file with onnxruntime, ``to_torch`` turns it into a frozen PyTorch module
 for losses, ``export`` writes one. All take faces as RGB, (x / 255 - 0.5) / 0.5, and yield features
-that are not normalised (method.md 2).
+that are not normalised (docs/method.md).
 """
 
 import io

@@ -5,27 +5,29 @@
     if processes().main:
         result = [blocks[i] for i in range(n)]
 
-A finished block is one file in the work folder, written whole. A rerun takes the finished ones as
-they are, on any number of processes, and since a block depends on its number only, the result is
-that of one process which nobody interrupted. The work folder belongs to one set of parameters,
-inputs and code (``work_folder`` names it so) and is seen by all processes.
+A finished block is one file in the work folder, written whole, with its checksum. A rerun takes the
+finished ones as they are, on any number of processes. A block depends on its number only, so the
+result is that of one process which nobody interrupted. The work folder belongs to one set of
+parameters, inputs and code (``vec2face.runtime.resume``) and is seen by all processes.
 """
 
+import hashlib
+import io
 import logging
-import zipfile
+import shutil
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
-from vec2face.runtime.files import sha256, sweep, whole_file
+from vec2face.runtime.files import sweep, whole_file
 from vec2face.runtime.processes import processes
 
 log = logging.getLogger(__name__)
 
 Arrays = dict[str, np.ndarray]
+DIGEST = 32  # bytes of SHA-256 that a block's file begins with
 
 
 def unfinished(numbers: Sequence[int], done: Callable[[int], bool]) -> list[int]:
@@ -49,7 +51,7 @@ class Blocks:
     """The numbered blocks of one piece of work; a block of rows has its first row's number.
 
     Args:
-        folder: where their files are; nothing else has the names ``block-<number>.npz`` there.
+        folder: where their files are; nothing else has the names ``block-<number>`` there.
         make: ``make(i)`` returns the arrays of block i; a pure function.
     """
 
@@ -60,7 +62,7 @@ class Blocks:
 
     def path(self, number: int) -> Path:
         """Return the file of a block."""
-        return self.folder / f"block-{number:010d}.npz"
+        return self.folder / f"block-{number:010d}"
 
     def finish(self, numbers: Sequence[int], what: str) -> None:
         """Make those blocks that are not there, together with the other processes.
@@ -70,20 +72,24 @@ class Blocks:
         """
         if processes().main:
             sweep(self.path(0).with_name("block-*"))
+            for path in self.folder.glob("block-*"):
+                if path.is_dir():  # in a file's place
+                    shutil.rmtree(path)
         share(unfinished(numbers, lambda i: self.path(i).is_file()), self._write, what)
 
     def _write(self, number: int) -> None:
-        arrays = self._make(number)
-        with whole_file(self.path(number)) as temporary, temporary.open("wb") as file:
-            np.savez(file, **arrays)  # type: ignore[arg-type]
+        content = io.BytesIO()
+        np.savez(content, **self._make(number))  # type: ignore[arg-type]
+        with whole_file(self.path(number)) as temporary:
+            temporary.write_bytes(hashlib.sha256(content.getvalue()).digest() + content.getvalue())
 
     def __getitem__(self, number: int) -> Arrays:
-        """Return a block's arrays; one that is gone or damaged (its CRC tells) is made again."""
+        """Return a block's arrays; one that is gone or damaged is made again."""
+        path = self.path(number)
         try:
-            with np.load(self.path(number), allow_pickle=False) as file:
-                return dict(file)
-        except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
-            log.warning("%s: %s; this block is made again", self.path(number), error)
+            return _read(path)
+        except Exception as error:  # whatever a damaged file brings about
+            log.warning("%s: %s; this block is made again", path, error)
             return self._make(number)
 
     def join(self, numbers: Iterable[int]) -> Arrays:
@@ -97,25 +103,14 @@ class Blocks:
             self.path(number).unlink(missing_ok=True)
 
 
+def _read(path: Path) -> Arrays:
+    data = path.read_bytes()
+    if hashlib.sha256(data[DIGEST:]).digest() != data[:DIGEST]:
+        raise ValueError("its content was altered")
+    with np.load(io.BytesIO(data[DIGEST:]), allow_pickle=False) as file:
+        return dict(file)
+
+
 def cut(start: int, stop: int, size: int) -> list[range]:
     """Cut rows start .. stop - 1 into runs of ``size``, of which the last may be shorter."""
     return [range(a, min(a + size, stop)) for a in range(start, stop, size)]
-
-
-def code(*modules: str) -> list[Path]:
-    """Return the files of some of this package's modules, for the name of a work folder."""
-    return [Path(__file__).parents[1] / f"{module}.py" for module in modules]
-
-
-def stamp(path: Path | str) -> list[Any]:
-    """Tell two states of some faces apart without reading them all, for a work folder's name.
-
-    A FaceStore's manifest has the checksums of the store; of others, the files' sizes and times.
-    """
-    path = Path(path)
-    if (path / "manifest.json").is_file():
-        return [sha256(path / "manifest.json")]
-    beside = [path.with_suffix(".idx")] if path.suffix == ".rec" else []
-    files = sorted(path.rglob("*")) if path.is_dir() else [path, *beside]
-    found = [(file, file.stat()) for file in files if file.is_file()]
-    return [[str(file), about.st_size, about.st_mtime_ns] for file, about in found]

@@ -1,7 +1,5 @@
 """Checkpoints: what a killed run needs to go on as if it had never stopped."""
 
-import json
-import logging
 import os
 import pickle
 import shutil
@@ -11,50 +9,9 @@ from typing import Any
 
 import torch
 
-from vec2face.runtime.files import InputError, described, fingerprint, whole_file, write_json
-from vec2face.runtime.processes import processes
-
-log = logging.getLogger(__name__)
+from vec2face.runtime.files import InputError, whole_file
 
 KEPT = 2
-_MADE_OF = "made_of.json"
-
-
-def work_folder(stage: str, *parts: Any, root: Path | str = "work") -> Path:
-    """Return (and create) ``root/<stage>-<fingerprint of parts>``; of processes, each may call it.
-
-    Args:
-        stage: the stage's name.
-        parts: all that the result depends on: parameters (JSON-able), input files (``Path``, by
-            content), a version of the code. Other parts give another folder, so a changed
-            parameter or input never continues from a foreign state. Where another one is left,
-            what differs is logged.
-        root: where work folders live; they hold nothing that cannot be made again.
-    """
-    made_of = described(*parts)
-    folder = Path(root) / f"{stage}-{fingerprint(*made_of)}"
-    folder.mkdir(parents=True, exist_ok=True)
-    if processes().main and not (folder / _MADE_OF).is_file():
-        for other in sorted(Path(root).glob(f"{stage}-*/{_MADE_OF}")):
-            changed = _changes(json.loads(other.read_text()), made_of)
-            log.warning(
-                "%s was left by another run of this stage, which differs in %s; this one starts "
-                "afresh in %s. Delete what you no longer need.",
-                *(other.parent, ", ".join(changed[:5]) or "order", folder),
-            )
-        write_json(folder / _MADE_OF, made_of)
-    return folder
-
-
-def _changes(one: Any, other: Any, place: str = "") -> list[str]:
-    """Say where two JSON values differ, and how."""
-    if isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
-        one, other = dict(enumerate(one)), dict(enumerate(other))
-    if isinstance(one, dict) and isinstance(other, dict):
-        keys = [*one, *(key for key in other if key not in one)]
-        inner = (_changes(one.get(k), other.get(k), f"{place}.{k}".lstrip(".")) for k in keys)
-        return [change for changes in inner for change in changes]
-    return [] if one == other else [f"{place} ({str(one)[:40]} -> {str(other)[:40]})"]
 
 
 class Checkpoint:

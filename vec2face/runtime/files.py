@@ -33,6 +33,13 @@ def _writing(path: Path) -> Iterator[None]:
         raise
 
 
+def _flush(path: Path) -> None:
+    """Have a file on the disk before it gets its name; a crash could leave the name alone."""
+    if path.is_file():
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+
+
 @contextlib.contextmanager
 def whole_file(path: Path | str) -> Iterator[Path]:
     """Yield a temporary name beside ``path``; rename it to ``path`` only if the block succeeds.
@@ -46,6 +53,7 @@ def whole_file(path: Path | str) -> Iterator[Path]:
     try:
         with _writing(path):
             yield temporary
+            _flush(temporary)
             temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -65,6 +73,8 @@ def whole_folder(path: Path | str) -> Iterator[Path]:
     try:
         with _writing(path):
             yield temporary
+            for file in temporary.rglob("*"):
+                _flush(file)
             if path.exists():
                 shutil.rmtree(path)
             temporary.rename(path)
@@ -115,6 +125,24 @@ def row_file(path: Path | str, rows: int, width: int) -> Iterator[Callable[[np.n
         yield append
         if found != rows:
             raise ValueError(f"{path}: {found} rows came, not {rows}")
+
+
+def seal(path: Path) -> None:
+    """Write a file's checksum beside it, for ``is_sealed``."""
+    with whole_file(_seal_of(path)) as temporary:
+        temporary.write_text(sha256(path))
+
+
+def is_sealed(path: Path) -> bool:
+    """Tell whether a file is there and has the content that it was sealed with."""
+    try:
+        return _seal_of(path).read_text() == sha256(path)
+    except (OSError, ValueError):
+        return False
+
+
+def _seal_of(path: Path) -> Path:
+    return path.with_name(f"{path.name}.sha256")
 
 
 def inside(folder: Path, name: str) -> Path:
