@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
 from stages import run
 from vec2face.config import Params
@@ -35,6 +34,7 @@ from vec2face.runtime.blocks import Arrays, Blocks, code, stamp
 from vec2face.runtime.checkpoint import work_folder
 from vec2face.runtime.files import fingerprint, whole_file, write_json
 from vec2face.runtime.processes import processes
+from vec2face.runtime.progress import Progress
 
 UNTRAINED_IMAGES = 4096
 """Training images, evenly spaced, that give the untrained net its batch-norm statistics."""
@@ -57,7 +57,7 @@ def main() -> None:
     work = work_folder("evaluate", settings, *files, *CODE)
     evaluation: dict[str, dict[str, dict[str, float]]] = {name: {} for name in recognizers}
     curves = []
-    for name, path in tqdm(benchmarks.items(), unit="benchmark", disable=None):
+    for name, path in Progress(benchmarks.items(), "evaluate", unit="benchmark"):
         results = verify_all(recognizers, load_benchmark(path), work / fingerprint(stamp(path)))
         for recognizer, result in results.items():
             evaluation[recognizer][name] = summary(result)

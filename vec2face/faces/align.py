@@ -11,10 +11,10 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from tqdm import tqdm
 
 from vec2face.faces.images import decode
 from vec2face.runtime.files import InputError, inside, whole_folder
+from vec2face.runtime.progress import Progress
 
 TEMPLATE = np.array(
     [
@@ -103,7 +103,7 @@ def align_folder(
     points = None if callable(landmarks) else _read_landmarks(Path(landmarks), source)
     left_out = []
     with whole_folder(target) as temporary:
-        for file in tqdm(pictures, unit="picture", disable=None):
+        for file in Progress(pictures, "align", unit="picture"):
             name = str(file.relative_to(source))
             picture = decode(file.read_bytes(), str(file))
             found = landmarks(picture) if callable(landmarks) else (points or {}).get(file)

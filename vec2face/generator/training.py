@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from vec2face.config import Params
 from vec2face.faces.source import Source
@@ -23,6 +22,7 @@ from vec2face.recognizers.batches import reader
 from vec2face.runtime.checkpoint import Checkpoint
 from vec2face.runtime.files import InputError
 from vec2face.runtime.processes import Group, processes
+from vec2face.runtime.progress import Progress
 
 VERSION = 3  # part of the checkpoint's fingerprint: raise it when a step, or the curve, is another
 
@@ -65,8 +65,7 @@ def train_generator(
         run, checkpoint = GeneratorRun(params, features, group), Checkpoint(work)
         curve = Curve(on_log if group.main else None)
         first = _continue(checkpoint, run, curve, group)
-        quiet = None if group.main else True
-        bar = tqdm(total=hyper.steps, initial=first, unit="step", disable=quiet)
+        bar = Progress(what="generator", total=hyper.steps, initial=first, unit="step")
         for batch in masked_batches(read, features, params, group, range(first, hyper.steps)):
             curve.add(run.step(batch))
             done = batch.step + 1

@@ -23,7 +23,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from tqdm import tqdm
 
 from vec2face.faces.source import Source
 from vec2face.randomness import torch_seed
@@ -34,6 +33,7 @@ from vec2face.runtime.checkpoint import Checkpoint
 from vec2face.runtime.files import InputError, fingerprint
 from vec2face.runtime.parallel import Patience, agree
 from vec2face.runtime.processes import Group, processes
+from vec2face.runtime.progress import Progress
 
 log = logging.getLogger(__name__)
 
@@ -184,9 +184,7 @@ def train_recognizer(
         last_saved = time.monotonic()
         steps = range(step, config.epochs * per_epoch)
         parts = [part for _, part in run.rounds]
-        bar = tqdm(
-            total=steps.stop, initial=step, unit="step", disable=None if group.main else True
-        )
+        bar = Progress(what="recognizer", total=steps.stop, initial=step, unit="step")
         for indices, pictures in augmented_batches(
             read, len(labels), batch, steps, seed, config.augmentation, parts
         ):
