@@ -15,12 +15,16 @@ PYTHON ?= $(shell for python in python3.11 python3 python; do \
 	&& { echo "$$python"; break; }; done)
 REQUIREMENTS = .venv/requirements.txt
 
-.PHONY: repro test lint smoke env
+.PHONY: repro test rounding lint smoke env
 repro: env
 	dvc repro
 
 test: env
 	pytest
+
+# The tests whose outcome could depend on how a processor rounds.
+rounding: env
+	pytest -m rounding
 
 lint: env
 	ruff check .

@@ -21,7 +21,7 @@ import numpy as np
 from vec2face.config import Params
 from vec2face.faces.images import decode, encode
 from vec2face.planning.capacity import Machine, Networks, loads, networks, pairs_compared, sized
-from vec2face.recognizers.augment import Augmentation, augment
+from vec2face.recognizers.augment import augment
 from vec2face.recognizers.partial_fc import memory
 
 SIZES = (10_000, 20_000, 100_000, 200_000, 300_000)
@@ -242,11 +242,12 @@ def measure() -> str:
     waves = 128 + 50 * np.sin(x + np.arange(3)) + 40 * np.cos(y + rng.random((64, 1, 1, 1)))
     images = np.clip(waves + rng.normal(0, 3, waves.shape), 0, 255).astype(np.uint8)
     jpegs = [encode(image) for image in images]
+    settings = Params.load("params/paper.yaml").fr.augment
     rates = {
         "bytes of a JPEG": float(np.mean([len(jpeg) for jpeg in jpegs])),
         "--encode": rate(lambda: [encode(image) for image in images], 64),
         "decode": rate(lambda: [decode(jpeg, "") for jpeg in jpegs], 64),
-        "augment": rate(lambda: augment(images, np.arange(64), 0, 0, Augmentation()), 64),
+        "augment": rate(lambda: augment(images, np.arange(64), 0, 0, settings), 64),
     }
     rates["--prepare"] = 1 / (1 / rates["decode"] + 1 / rates["augment"])
     return "\n".join(f"{name:16} {value:10.0f}" for name, value in rates.items())

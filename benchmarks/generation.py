@@ -21,19 +21,25 @@ import time
 import torch
 from torch import Tensor
 
+from vec2face.config import Params
 from vec2face.generator.inference import arrange_for_inference
 from vec2face.generator.masks import masks
-from vec2face.generator.network import GeneratorConfig, Vec2Face
+from vec2face.generator.network import Vec2Face
 
 LIMIT = 1.8
 TOLERANCE = 1e-4
 GENERATION = (0.1, 1.0, 0.15)  # mask ratios: minimum, maximum, mean
 
 
-def straightforward() -> Vec2Face:
+def trained() -> Vec2Face:
     """Build the ViT-Base with random weights; its images fill about [-1, 1]."""
     torch.manual_seed(0)
-    generator = Vec2Face(GeneratorConfig()).eval()
+    return Vec2Face(Params.load("params/paper.yaml").generator, 512)
+
+
+def straightforward() -> Vec2Face:
+    """Build the form that the released code runs."""
+    generator = trained().eval()
     for module in generator.modules():
         if hasattr(module, "fused_attn"):
             module.fused_attn = False
@@ -42,8 +48,7 @@ def straightforward() -> Vec2Face:
 
 def arranged() -> Vec2Face:
     """Build the same network, arranged for inference."""
-    torch.manual_seed(0)
-    return arrange_for_inference(Vec2Face(GeneratorConfig()))
+    return arrange_for_inference(trained())
 
 
 def timed(generator: Vec2Face, inputs: list[Tensor], *, gradients: bool) -> tuple[float, Tensor]:

@@ -70,11 +70,11 @@ class Plain:
     def __init__(self, params: Params, start: Vec2Face, folder: Path) -> None:
         hyper, d = params.training, params.training.discriminator
         self.seed, self.hyper = params.seed, hyper
-        self.generator = Vec2Face(start.config)
+        self.generator = Vec2Face(start.config, start.dimension)
         self.generator.load_state_dict(start.state_dict())
         for block in [*self.generator.encoder, *self.generator.decoder]:
             block.attn.fused_attn = False
-        self.discriminator = PatchDiscriminator(d.width, tuple(d.kernels))
+        self.discriminator = PatchDiscriminator(d.width, d.kernels)
         self.recognizer = load_recognizer(folder / "recognizer.safetensors")
         self.recognizer.to(memory_format=torch.contiguous_format)  # PyTorch's usual layout
         self.lpips = losses.load_lpips(hyper.lpips_weights)

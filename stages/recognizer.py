@@ -18,9 +18,9 @@ from stages import run
 from stages.artifacts import artifacts
 from vec2face.config import Params
 from vec2face.faces.source import open_readable
-from vec2face.recognizers.augment import Augmentation
+from vec2face.recognizers.backbones import architecture
 from vec2face.recognizers.network import save_recognizer
-from vec2face.recognizers.training import RecognizerConfig, train_recognizer
+from vec2face.recognizers.training import train_recognizer
 from vec2face.runtime.files import InputError, whole_file
 from vec2face.runtime.processes import processes
 from vec2face.runtime.resume import resume
@@ -43,31 +43,20 @@ def main(which: str = "") -> None:
         with whole_file(artifacts.recognizer_curve(which)) as temporary:
             pd.DataFrame(curve).to_csv(temporary, index=False)
 
-    config = settings(p)
     made_of = [which, p.seed, p.image_size, p.subset.corrupt, p.fr.model_dump(mode="json")]
     with resume("recognizer", made_of, [faces], artifacts.work) as work:
         recognizer = train_recognizer(
             source,  # read at once, or batch by batch if it is large
             labels,
-            config,
+            p.fr,
+            p.image_size,
             p.seed,
             work,
             on_epoch=write_curve,
         )
         if processes().main:
-            save_recognizer(artifacts.recognizer(which), recognizer, config.architecture())
-
-
-def settings(p: Params) -> RecognizerConfig:
-    """Return the trainer's view of the parameters under ``fr``."""
-    fr = p.fr.model_dump(exclude={"augment", "widths", "milestones"})
-    return RecognizerConfig(
-        **fr,
-        image_size=p.image_size,
-        widths=tuple(p.fr.widths) or None,
-        milestones=tuple(p.fr.milestones),
-        augmentation=Augmentation(**p.fr.augment.model_dump()),
-    )
+            saved = artifacts.recognizer(which)
+            save_recognizer(saved, recognizer, architecture(p.fr, p.image_size))
 
 
 def micro_batches() -> int:

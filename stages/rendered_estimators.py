@@ -49,7 +49,7 @@ def main() -> None:
     with resume("rendered_estimators", settings, [STORE], artifacts.work) as work:
         for name, (offset, config) in configs.items():
             recognizer = train_recognizer(
-                images[~unseen], seen_labels, config, p.seed + offset, work / name
+                images[~unseen], seen_labels, config, SIZE, p.seed + offset, work / name
             )
             if name == "identity":
                 assert isinstance(recognizer, IResNet)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from vec2face.config import Params
+from vec2face.config import Params, Section
 from vec2face.runtime.files import InputError
 
 ROOT = Path(__file__).parents[1]
@@ -25,6 +25,17 @@ def test_shipped_files_are_valid_and_have_the_same_keys(path):
     Params.load(path)
     wanted = set(keys(yaml.safe_load((ROOT / "params.yaml").read_text())))
     assert set(keys(yaml.safe_load(path.read_text()))) == wanted
+
+
+def sections(model=Section):
+    """All classes of the configuration."""
+    return [model, *(found for child in model.__subclasses__() for found in sections(child))]
+
+
+def test_no_field_has_a_default():
+    found = {f"{s.__name__}.{name}": f for s in sections() for name, f in s.model_fields.items()}
+    assert len(found) > 100
+    assert not [name for name, field in found.items() if not field.is_required()]
 
 
 @pytest.fixture
@@ -58,6 +69,11 @@ def load(tmp_path):
         ({"generator__encoder_heads": 7}, "encoder_heads"),
         ({"identities": 0}, "identities"),
         ({"fr__augment__flip": 2}, "fr.augment.flip"),
+        ({"fr__augment__least_window": 0}, "fr.augment.least_window"),
+        ({"fr__augment__photometric_change": 2}, "fr.augment.photometric_change"),
+        ({"fr__augment__erased": [0.3, 0.2]}, "fr.augment.erased"),
+        ({"fr__schedule": "steps"}, "fr.schedule"),
+        ({"generator__channels": [4, 8]}, "generator.channels"),
         ({"training_sets": {"generated": "a"}}, "training_sets.*real"),
         ({"training_sets": {"generated": "a", "real": "b", "../x": "c"}}, "training_sets"),
     ],

@@ -1,5 +1,7 @@
 """One typed, validated view of ``params.yaml``: what an experiment may change, within what bounds.
 
+The generator, the recognizers and the augmentation take their sections as they are. No field has a
+default: every value that decides a result stands in the file.
 Hardware (devices, workers, threads) is not here: it comes from the environment.
 """
 
@@ -13,8 +15,16 @@ from vec2face.runtime.files import InputError
 
 Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
+Portion = Annotated[float, Field(gt=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 Weight = Annotated[float, Field(ge=0)]
+Precision = Literal["float32", "bfloat16", "float16"]
+
+OWN_SETS = ("generated", "real")
+"""The training sets of every run (``evaluation.roles`` says what their recognizers are)."""
+
+RESERVED = ("untrained", "estimator", "second")
+"""Recognizers of every run that no training set may be named after."""
 
 
 class Section(BaseModel):
@@ -45,24 +55,31 @@ class Subset(Section):
     held_out: Count  # identities kept apart, for reconstructions
 
 
-class Generator(Section):
-    """Sizes of the generator (see ``generator.network.GeneratorConfig``)."""
+class GeneratorConfig(Section):
+    """Sizes of the generator, and how its weights are initialised.
 
-    width: Count
+    The authors' code differs from their paper: in the image decoder, a shortcut that changes the
+    number of channels sees its block's output instead of the input; in training, the adversarial
+    loss has weight 1 instead of the adaptive one, and the images of a batch share one mask ratio.
+    ``released`` follows the code. The authors' weights need it; reading them switches it on.
+    """
+
+    width: Count  # of the encoder
     decoder_width: Count
     encoder_blocks: Count
     encoder_heads: Count
     decoder_blocks: Count
     decoder_heads: Count
+    mlp_ratio: Positive  # width of a block's hidden layer, in widths of the block
     dropout: Share
-    front_channels: Count
-    channels: list[Count]
-    residual_blocks: Count
-    groups: Count
-    position_std: Positive
-    residual_gain: Positive
-    expansion_std: Positive
-    released: bool  # with the slips that the authors' weights were trained with
+    front_channels: Count  # of the 7 x 7 map that the image decoder starts from
+    channels: tuple[Count, ...]  # of the image decoder's levels, fine to coarse; each doubles 7 x 7
+    residual_blocks: Count  # of each level
+    groups: Count  # of GroupNorm; the largest common divisor with the channels is used
+    position_std: Positive  # initial standard deviation of the position embeddings
+    expansion_std: Positive  # initial standard deviation of the 1 -> 49 expansion's weights
+    residual_gain: Positive  # initial gain of the blocks' branches, over sqrt(2 * blocks)
+    released: bool
 
 
 class Masks(Section):
@@ -77,13 +94,13 @@ class Discriminator(Section):
     """The patch discriminator."""
 
     width: Count  # channels of the stem (the paper: 64)
-    kernels: list[Count]  # of the stem's parallel convolutions (the paper: 3, 7, 15)
+    kernels: tuple[Count, ...]  # of the stem's parallel convolutions (the paper: 3, 7, 15)
     start: Share  # share of the training after which it counts
     lr: Positive
 
 
-class Losses(Section):
-    """Weights of the generator's losses; 0 switches one off (method.md 4)."""
+class LossWeights(Section):
+    """Weights of the generator's losses (``generator.losses``); 0 switches one off."""
 
     mse: Weight
     gradient: Weight  # L1 of the images' finite differences
@@ -104,7 +121,7 @@ class Training(Section):
     steps: Count
     batch: Count  # images in a step, of all processes together
     micro_batch: Count | None  # images computed at a time (null: all); what processes share
-    precision: Literal["float32", "bfloat16", "float16"]  # of generator and discriminator
+    precision: Precision  # of generator and discriminator
     compile: bool  # by torch.compile
     optimizer: Literal["adamw", "muon"]  # muon: for the matrices of the blocks; AdamW for the rest
     lr: Positive
@@ -114,7 +131,7 @@ class Training(Section):
     clip: Positive
     ema: Share  # decay of the averaged weights; 0 keeps the raw ones
     masks: Masks
-    losses: Losses
+    losses: LossWeights
     discriminator: Discriminator
     checkpoint_every: Count  # steps
     lpips_weights: str  # path of LPIPS backbone weights, "" for none
@@ -127,40 +144,53 @@ class Sampling(Section):
     jpeg_quality: Annotated[int, Field(ge=1, le=100)]
 
 
-class Augment(Section):
-    """Probabilities of the FR augmentations (paper Table 10: 0.3 each)."""
+class Augmentation(Section):
+    """Augmentation of a recognizer's training images: how often each change is made, how far."""
 
-    crop: Share
-    low_resolution: Share
-    photometric: Share
-    erasing: Share
-    flip: Share
+    flip: Share  # probability of mirroring left and right
+    crop: Share  # ... that only a window of the face stays visible, in its place, on black
+    low_resolution: Share  # ... of shrinking and enlarging again
+    photometric: Share  # ... of changing brightness, contrast and saturation
+    erasing: Share  # ... of blanking a rectangle with random grey
+    least_window: Portion  # smallest share of the image's area that a window shows
+    least_resolution: Portion  # smallest side after shrinking, as a share of the side
+    photometric_change: Share  # the three factors are drawn from 1 - change to 1 + change
+    erased: tuple[Portion, Portion]  # smallest and largest share of the area that is blanked
+
+    @field_validator("erased")
+    @classmethod
+    def _rises(cls, value: tuple[float, float]) -> tuple[float, float]:
+        if value[0] > value[1]:
+            raise ValueError(f"the smallest share comes first, not {list(value)}")
+        return value
 
 
-class FR(Section):
-    """Training of the face recognition model (paper Table 10)."""
+class RecognizerConfig(Section):
+    """What a face recognition model is, and how it is trained."""
 
-    backbone: str
-    widths: list[Count]  # channels of the four stages; [] for the backbone's own
-    embedding: Count
-    head: Literal["arcface", "cosface"]
-    scale: Positive
-    margin: Weight
-    epochs: Count
-    batch: Count  # images in a step, of all processes together
-    micro_batch: Count | None  # images in a forward pass of one process; null for the whole batch
-    lr: Positive
-    schedule: Literal["milestones", "cosine"]
-    milestones: list[Positive]  # epochs (or shares of the run) after which lr falls to a tenth
-    warmup: Weight  # epochs
-    momentum: Share
-    weight_decay: Weight
-    dropout: Share
-    clip: Positive
-    sample_rate: Annotated[float, Field(gt=0, le=1)]  # share of the other identities in each step
-    precision: Literal["float32", "bfloat16", "float16"]  # of the backbone
-    compile: bool  # torch.compile
-    augment: Augment
+    backbone: str  # a name of recognizers.backbones.NAMES
+    widths: tuple[Count, ...]  # channels of the four stages; empty for the backbone's own
+    embedding: Count  # length of the embedding
+    head: Literal["arcface", "cosface", "magface"]
+    scale: Positive  # factor on the cosines
+    margin: Weight  # radians of arcface and magface (its lowest), a cosine of cosface
+    epochs: Count  # passes over the images
+    batch: Count  # images in a step, of all processes together; an epoch's rest is left out
+    # Images in a forward pass of one process; null for the whole batch. Batch norms see one
+    # micro-batch at a time, so this number, unlike that of the processes, counts.
+    micro_batch: Count | None
+    lr: Positive  # highest learning rate
+    schedule: Literal["milestones", "cosine"]  # cosine: half a cosine to zero
+    milestones: tuple[Positive, ...]  # epochs, or shares of the run if < 1: lr falls to a tenth
+    warmup: Weight  # epochs over which the rate rises from 0; may be a fraction
+    momentum: Share  # of SGD
+    weight_decay: Weight  # of matrices, filters and the head; none of norms, slopes and biases
+    dropout: Share  # before the last linear layer
+    clip: Positive  # largest norm of the gradient
+    sample_rate: Portion  # share of the other identities that a step compares with (PartialFC)
+    precision: Precision  # of the backbone's products and convolutions; the head keeps float32
+    compile: bool  # the backbone, by torch.compile; its dropout then draws otherwise
+    augment: Augmentation
 
 
 class RenderedStore(Section):
@@ -202,7 +232,7 @@ class Params(Section):
     image_size: Count
     paths: Paths
     subset: Subset
-    generator: Generator
+    generator: GeneratorConfig
     training: Training
     tau: Annotated[float, Field(gt=-1, le=1)]
     identities: Count
@@ -212,7 +242,7 @@ class Params(Section):
     min_similarity: Annotated[float, Field(ge=-1, lt=1)]
     sampling: Sampling
     training_sets: dict[str, str]  # name -> store that a recognizer is trained on
-    fr: FR
+    fr: RecognizerConfig
     rendered: Rendered
 
     @field_validator("sigma", "sigma_share", mode="before")
@@ -224,11 +254,10 @@ class Params(Section):
     @classmethod
     def _named_apart(cls, value: dict[str, str]) -> dict[str, str]:
         # Names become file names and prefixes of metrics.
-        taken = ("untrained", "estimator", "second")
-        bad = [name for name in value if not name.isidentifier() or name in taken]
+        bad = [name for name in value if not name.isidentifier() or name in RESERVED]
         if bad:
             raise ValueError(f"{bad[0]!r} cannot name a set: letters, digits, _, and not taken")
-        if missing := {"generated", "real"} - value.keys():
+        if missing := set(OWN_SETS) - value.keys():
             raise ValueError(f"{sorted(missing)[0]} is missing; the comparison needs it")
         return value
 

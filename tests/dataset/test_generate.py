@@ -5,12 +5,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from tests.parameters import SMOKE, changed
 from vec2face.dataset import generate as dataset
 from vec2face.dataset.perturbation import Perturbation
 from vec2face.faces.images import decode, encode, to_uint8
 from vec2face.faces.source import open_source
 from vec2face.generator.masks import masks as draw_masks
-from vec2face.generator.network import GeneratorConfig, Vec2Face
+from vec2face.generator.network import Vec2Face
 from vec2face.runtime.files import InputError, fingerprint
 
 
@@ -89,12 +90,9 @@ def test_store_vectors_and_labels_are_those_of_the_samples(tmp_path):
 def test_the_generator_itself_ignores_the_batch_up_to_rounding():
     torch.manual_seed(0)
     generator = Vec2Face(
-        GeneratorConfig(
-            features=24, image_size=56, width=32, decoder_width=32, encoder_blocks=1,
-            encoder_heads=2, decoder_blocks=2, decoder_heads=2, front_channels=8,
-            channels=(8, 8, 16, 16), residual_blocks=1, groups=8, dropout=0.1,
-        )
-    ).eval()  # fmt: skip
+        changed(SMOKE.generator, decoder_blocks=2, channels=(8, 8, 16, 16), dropout=0.1),
+        dimension=24,
+    ).eval()
     vectors, _ = MIXTURE.vectors(IDENTITIES, 0, 10)
     whole = dataset.generate_images(generator, vectors, masks, batch=10).astype(int)
     assert whole.std() > 1

@@ -1,13 +1,24 @@
 """IJB's protocol against a template-by-template account, and lists that are wrong."""
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.metrics import roc_curve
 
 from vec2face.evaluation import ijb as ijb_module
-from vec2face.evaluation.ijb import RATES, evaluate_ijb, is_ijb, pair_cosines, pool, read_ijb
+from vec2face.evaluation.ijb import (
+    RATES,
+    evaluate_ijb,
+    is_ijb,
+    pair_cosines,
+    picture_features,
+    pool,
+    read_ijb,
+)
 from vec2face.faces.align import TEMPLATE
 from vec2face.faces.images import encode
 from vec2face.runtime.files import InputError
@@ -149,8 +160,13 @@ def test_a_broken_picture_is_named(folder):
         evaluate_ijb(read_ijb(folder), colour)
 
 
-def test_the_curve_may_be_read_as_insightface_does(folder, monkeypatch):
-    monkeypatch.setattr(ijb_module, "tar_nearest_far", lambda *_: np.full(len(RATES), 0.25))
-    ijb = read_ijb(folder)
-    assert set(evaluate_ijb(ijb, colour, nearest=True).values()) == {0.25}
-    assert set(evaluate_ijb(ijb, colour).values()) == {1.0}
+def test_the_curve_may_be_read_as_insightface_does(folder):
+    ijb = replace(read_ijb(folder), same=np.array([0, 1, 1, 0, 0, 1, 0], bool))
+    features = picture_features(ijb, colour) * ijb.scores[:, None]
+    scores = pair_cosines(*pool(features, ijb.templates, ijb.media), ijb.pairs)
+    false, true, _ = roc_curve(ijb.same, scores)
+    rates = (0.1, 0.3, 0.6, 0.9)
+    wanted = {rate: true[::-1][np.abs(false[::-1] - rate).argmin()] for rate in rates}
+    assert evaluate_ijb(ijb, colour, nearest=True, rates=rates) == wanted
+    at_most = {rate: true[false <= rate].max() for rate in rates}
+    assert evaluate_ijb(ijb, colour, rates=rates) == at_most != wanted

@@ -7,6 +7,7 @@ from skimage.transform import SimilarityTransform
 
 from vec2face.faces.align import TEMPLATE, align, align_folder, similarity
 from vec2face.faces.benchmarks import load_benchmark
+from vec2face.faces.headers import kind
 from vec2face.faces.images import decode
 from vec2face.runtime.files import InputError
 
@@ -77,7 +78,7 @@ def raw(tmp_path):
         (folder / name).write_bytes(cv2.imencode(name[-4:], bgr)[1].tobytes())
         rows.append(",".join([name, *(f"{v:.3f}" for v in landmarks_of(i).ravel())]))
     (folder / "landmarks.csv").write_text("\n".join(rows) + "\n")
-    pairs = "path1,path2,issame\nA/0.png,A/2.jpg,1\nB/1.jpg,B/3.png,1\n"
+    pairs = "path1,path2,issame,fold\nA/0.png,A/2.jpg,1,0\nB/1.jpg,B/3.png,0,1\n"
     (folder / "pairs.csv").write_text(pairs)
     return folder
 
@@ -92,6 +93,29 @@ def test_a_folder_is_aligned_by_a_csv(raw, tmp_path):
         expected = align(photograph(landmarks_of(i)), landmarks_of(i))
         assert np.abs(crop - expected).mean() < (0.1 if i % 3 == 0 else 3)
         assert data.startswith(b"\x89PNG" if i % 3 == 0 else b"\xff\xd8")
+
+
+@pytest.mark.parametrize("name", ["x.webp", "x.TIF", "x.tiff", "x.jfif", "x", "x.gif", "x.ppm"])
+def test_pictures_of_every_kind_are_aligned_into_their_own(raw, tmp_path, name, caplog):
+    ending = {"x.jfif": ".jpg", "x": ".webp"}.get(name, name[1:].lower())
+    picture = cv2.imencode(ending, photograph(landmarks_of(0))[..., ::-1])[1].tobytes()
+    (raw / "A" / name).write_bytes(picture)
+    for hidden in (f"A/._{name}", "__MACOSX/A/._0.png", ".cache/1.jpg"):
+        (raw / hidden).parent.mkdir(parents=True, exist_ok=True)
+        (raw / hidden).write_bytes(b"\0\5\x16\7\0\2\0\0Mac OS X")
+    (raw / "A/notes.pdf").write_bytes(b"%PDF")
+    assert align_folder(raw, tmp_path / "done", lambda _: landmarks_of(0)) == []
+    done = sorted(str(f.relative_to(tmp_path / "done")) for f in (tmp_path / "done").rglob("*.*"))
+    assert done == sorted(
+        {"A/0.png", "A/2.jpg", "B/1.jpg", "B/3.png", "landmarks.csv", "pairs.csv"}
+        | ({f"A/{name}"} if "." in name else set())
+    )
+    data = (tmp_path / "done/A" / name).read_bytes()
+    if ending != ".gif":  # OpenCV reads more kinds than it writes well
+        assert kind(data) == kind(picture)
+    expected = align(decode(picture, "a"), landmarks_of(0)).astype(int)
+    assert np.abs(decode(data, "a") - expected).mean() < (3 if ending == ".jpg" else 0.1)
+    assert "1 files left out that are no JPEG" in caplog.text
 
 
 def test_a_folder_is_aligned_by_a_detector(raw, tmp_path):

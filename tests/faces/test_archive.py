@@ -155,7 +155,7 @@ def test_damage_in_a_zip_is_found_by_its_checksum(tmp_path):
     (tmp_path / "a.zip").write_bytes(data[:at] + b"\0\1\2" + data[at + 3 :])
     source = open_source(tmp_path / "a.zip")
     names = sorted(TREE)
-    with pytest.raises(InputError, match=r"a\.zip, b/1\.jpg: cannot be unpacked"):
+    with pytest.raises(InputError, match=r"a\.zip, b/1\.jpg: cannot be read"):
         source.encoded(names.index("b/1.jpg"))
     assert source.encoded(0) == TREE[names[0]]
 
@@ -215,5 +215,5 @@ def test_the_oldest_tar_has_no_mark(tmp_path):
     subprocess.run(command, check=True)
     assert open_source(tmp_path / "a.tar").encoded(0) == IMAGES[3]
     (tmp_path / "b.tar").write_bytes(b"no tar " * 300)
-    with pytest.raises(InputError, match=r"b\.tar: not a whole \.tar"):
+    with pytest.raises(InputError, match=r"b\.tar: .*not a whole \.tar"):
         open_source(tmp_path / "b.tar")

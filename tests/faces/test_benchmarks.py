@@ -3,6 +3,8 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from vec2face.faces.benchmarks import find_benchmarks, load_benchmark, save_benchmark
 from vec2face.runtime.files import InputError
@@ -49,6 +51,8 @@ def test_images_may_lie_in_a_folder_beside_the_list(lfw):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
+        (f"{'9' * 5000}\t1\nA_B\t1\t2\n", "line 1: 1 pairs after '9999"),
+        (f"1 1\nA_B 1 2\nA_B 1 C {'9' * 5000}\n", "line 3: 'A_B 1 C 999"),
         ("2\t1\nA_B\t1\t2\n", r"pairs\.txt, line 1: 1 pairs after '2\t1'"),
         ("10\nA_B\t1\t2\n", "line 1.*number of sets"),
         ("1 1\n\nA_B 1 2\nA_B one C 1\n", "line 4: 'A_B one C 1'"),
@@ -72,24 +76,134 @@ def test_a_list_that_is_no_text_is_named(lfw):
         load_benchmark(lfw)
 
 
+def contents(benchmark):
+    return [image.decode() for image in benchmark.images]
+
+
 def test_sllfw_compares_directories(tmp_path):
     images = ["A/A_0001.jpg", "A/A_0002.jpg", "B/B_0001.jpg", "AA/A_0001.jpg"]
-    order = [images[i] for i in (0, 1, 2, 1, 3, 0)]
+    order = [images[i] for i in (0, 1, 2, 1, 3, 0)] * 10
     put(tmp_path / "data", images=images, pair_SLLFW__txt="\n".join(order) + "\n")
     benchmark = load_benchmark(tmp_path / "data")
     assert benchmark.name == "sllfw"
-    assert [image.decode() for image in benchmark.images] == order
-    assert benchmark.same.tolist() == [True, False, False]
-    assert benchmark.folds is None
+    assert contents(benchmark) == order
+    assert benchmark.same.tolist() == [True, False, False] * 10
+    assert benchmark.folds.tolist() == [i // 3 for i in range(30)]
 
 
-def test_calfw_flags_its_lines(tmp_path):
-    lines = "A_0001.jpg 3\nA_0002.jpg 3\nA_0002.jpg 0\nB_0001.jpg 0\n"
-    images = [f"images/{name}" for name in ("A_0001.jpg", "A_0002.jpg", "B_0001.jpg")]
-    put(tmp_path, images=images, pairs_CALFW__txt=lines)
+def calfw(folds_of_one, folds_of_two):
+    """Return a list in the form of CALFW, and its images: every pair has images of its own."""
+    lines, images = [], []
+    for n, fold in enumerate([*folds_of_one, *folds_of_two]):
+        images += [f"images/{n}_{i}.jpg" for i in (1, 2)]
+        lines += [f"{n}_{i}.jpg {fold}" for i in (1, 2)]
+    return {"pairs_CALFW__txt": "\n".join(lines) + "\n", "images": images}
+
+
+@pytest.mark.parametrize("turn", [1, -1])
+def test_calfw_has_the_fold_behind_its_lines(tmp_path, turn):
+    """Officially all pairs of one person come first, so contiguous runs would be of one kind."""
+    ones = [n for n in range(1, 11) for _ in range(3)][::turn]
+    put(tmp_path, **calfw(ones, [0] * 30))
     benchmark = load_benchmark(tmp_path)
-    assert (benchmark.name, benchmark.same.tolist()) == ("calfw", [True, False])
-    assert benchmark.images[3] == b"images/B_0001.jpg"
+    assert benchmark.name == "calfw"
+    assert benchmark.same.tolist() == [True] * 30 + [False] * 30
+    assert benchmark.folds.tolist() == ones + sorted(ones)
+    assert benchmark.images[3] == b"images/1_2.jpg"
+
+
+def tenths(count):
+    """The folds of so many pairs, as scikit-learn's KFold cuts them."""
+    return [n for n, some in enumerate(np.array_split(np.arange(count), 10)) for _ in some]
+
+
+@settings(max_examples=60)
+@given(st.integers(1, 60), st.integers(1, 60), st.sampled_from(["flag", "csv", "sllfw"]))
+def test_without_a_fold_the_tenths_of_each_kind_are_one(tmp_path_factory, ones, twos, form):
+    folder = tmp_path_factory.mktemp("pairs")
+    if form == "flag":
+        put(folder, **calfw([1] * ones, [0] * twos))
+    else:
+        pairs = [("a/1.jpg", "a/2.jpg")] * ones + [("a/1.jpg", "b/1.jpg")] * twos
+        rows = [f"{a},{b},{int(n < ones)}" for n, (a, b) in enumerate(pairs)]
+        lists = {
+            "csv": {"pairs__csv": "\n".join(["path1,path2,issame", *rows])},
+            "sllfw": {"pair_x__txt": "\n".join(name for pair in pairs for name in pair)},
+        }
+        put(folder, images=["a/1.jpg", "a/2.jpg", "b/1.jpg"], **lists[form])
+    if ones + twos < 10:
+        with pytest.raises(InputError, match=f"{ones + twos} pairs do not make 10 folds"):
+            load_benchmark(folder)
+        return
+    benchmark = load_benchmark(folder)
+    assert benchmark.same.sum() == ones
+    assert benchmark.folds.tolist() == tenths(ones) + tenths(twos)
+
+
+@pytest.mark.parametrize("form", ["bin", "xz"])
+def test_a_bin_is_cut_anew_only_where_a_tenth_is_of_one_kind(tmp_path, caplog, form):
+    mixed = ([True] * 3 + [False] * 3) * 10
+    sorted_, late = sorted(mixed), mixed[3:] + mixed[:3]  # the last tenth of ``late`` has a switch
+    for same, folds in ((mixed, None), (late, None), (sorted_, tenths(30) * 2)):
+        save_benchmark(tmp_path / "a.bin", [b"image"] * 120, same)
+        file = tmp_path / f"a.{form}"
+        if form == "xz":
+            file.write_bytes(lzma.compress((tmp_path / "a.bin").read_bytes()))
+        caplog.clear()
+        benchmark = load_benchmark(file)
+        assert (benchmark.folds is None) == (folds is None)
+        if folds is not None:
+            assert benchmark.folds.tolist() == folds
+        assert ("one of ten runs" in caplog.text) == (folds is not None)
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_pairs_of_a_single_kind_or_too_few_are_refused(tmp_path, same):
+    kind = "one person" if same else "two people"
+    save_benchmark(tmp_path / "a.bin", [b"image"] * 40, [same] * 20)
+    put(tmp_path, images=["1.jpg"], pairs__csv="path1,path2,issame,fold\n")
+    with (tmp_path / "pairs.csv").open("a") as file:
+        file.writelines(f"1.jpg,1.jpg,{int(same)},{n}\n" for n in range(10))
+    for name, pairs in (("a.bin", 20), ("pairs.csv", 10)):
+        with pytest.raises(InputError, match=rf"{name}: all {pairs} pairs are of {kind}"):
+            load_benchmark(tmp_path / name)
+    save_benchmark(tmp_path / "a.bin", [b"image"] * 18, [same] + [not same] * 8)
+    with pytest.raises(InputError, match=r"a\.bin: 9 pairs do not make 10 folds"):
+        load_benchmark(tmp_path / "a.bin")
+
+
+def test_stated_folds_of_one_kind_are_warned_of(tmp_path, caplog):
+    rows = ["1.jpg,1.jpg,1,0", "1.jpg,1.jpg,0,1", "1.jpg,1.jpg,1,2", "1.jpg,1.jpg,0,2"]
+    put(tmp_path, images=["1.jpg"], pairs__csv="\n".join(["path1,path2,issame,fold", *rows]))
+    assert load_benchmark(tmp_path / "pairs.csv").folds.tolist() == [0, 1, 2, 2]
+    assert "2 folds hold pairs of one kind alone" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["$x^{2$", "a\nb", "<b>", "x" * 120, ";touch y #", "a'b", '"'])
+def test_a_name_in_the_metrics_is_plain(tmp_path, name):
+    save_benchmark(tmp_path / f"{name}.bin", [b"image"] * 40, [True, False] * 10)
+    (tmp_path / f"{name}/x").mkdir(parents=True)
+    put(tmp_path / f"{name}/x", images=["1.jpg"], pairs__csv="path1,path2,issame\n1.jpg,1.jpg,1")
+    (tmp_path / f"{name}/x").rename(tmp_path / f"{name}/{name}")
+    for path in (tmp_path, tmp_path / f"{name}.bin", tmp_path / name):
+        for read in (find_benchmarks, load_benchmark):
+            with pytest.raises(InputError, match="is no plain name; rename it"):
+                read(path)
+
+
+@pytest.mark.parametrize("name", ["lfw", "my faces 2.0", "cfp_fp", "gr\u00fc\u00dfe", "a+b-c"])
+def test_plain_names_are_kept(tmp_path, name):
+    save_benchmark(tmp_path / f"{name}.bin", [b"image"] * 40, [True, False] * 10)
+    assert list(find_benchmarks(tmp_path)) == [name]
+
+
+def test_hidden_files_are_no_benchmarks(tmp_path):
+    """Archives packed on a Mac bring a ._x of every x."""
+    save_benchmark(tmp_path / "lfw.bin", [b"image"] * 40, [True, False] * 10)
+    for name in ("._lfw.bin", "._pairs.txt", "._x.xz", "._y.csv", "sets/._agedb.bin", ".z/a.bin"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"\0\5\x16\7\0\2\0\0Mac OS X")
+    assert find_benchmarks(tmp_path) == {"lfw": tmp_path / "lfw.bin"}
 
 
 @pytest.mark.parametrize(
@@ -99,6 +213,8 @@ def test_calfw_flags_its_lines(tmp_path):
         ("A/1.jpg 1\nA/1.jpg 0\n", "lines 1 and 2: .* are no pair"),
         ("A/1.jpg\nA/1.jpg\n\n1.jpg\n2.jpg\n", "lines 4 and 5: '1.jpg' and '2.jpg' are no pair"),
         ("A/1.jpg\nA/2.jpg\n", r"lines 1 and 2: .*2\.jpg is missing \(1 "),
+        (f"A/1.jpg\nA/{'x' * 5000}.jpg\n", r"lines 1 and 2: .*xxx is missing \(1 "),
+        ("A/1.jpg\nA/\0.jpg\n", r"lines 1 and 2: .* is missing \(1 "),
         ("A/1.jpg\n/etc/passwd\n", "lines 1 and 2: /etc/passwd: leads out of"),
     ],
 )
@@ -110,18 +226,15 @@ def test_what_is_wrong_in_two_lines_is_named(tmp_path, text, message):
 
 def test_csv(tmp_path):
     images = [f"{i}.png" for i in range(4)] + ["a, b.png"]
-    rows = ['0.png,"a, b.png",1', "1.png,2.png,False", "3.png,0.png,TRUE"]
+    rows = ['0.png,"a, b.png",1', ".\\\\1.png,2.png,False", "3.png,0.png,TRUE"] * 4
     put(tmp_path / "mine", images=images, pairs__csv="path1,path2,issame\n" + "\n".join(rows))
     benchmark = load_benchmark(tmp_path / "mine")
-    assert (benchmark.name, benchmark.same.tolist()) == ("mine", [True, False, True])
-    assert b" ".join(benchmark.images) == b"0.png a, b.png 1.png 2.png 3.png 0.png"
-    assert benchmark.folds is None
-    rows = [
-        f"{row.split(',')[-1]},{fold},0.png,1.png"
-        for row, fold in zip(rows, (7, 2, 7), strict=True)
-    ]
+    assert (benchmark.name, benchmark.same.tolist()) == ("mine", [True, False, True] * 4)
+    assert b" ".join(benchmark.images[:6]) == b"0.png a, b.png 1.png 2.png 3.png 0.png"
+    folds = [7, 7, 2]
+    rows = [f"{row.split(',')[-1]},{folds[n % 3]},0.png,1.png" for n, row in enumerate(rows)]
     put(tmp_path / "mine", pairs__csv="IsSame,fold,Path1,path2\n" + "\n".join(rows))
-    assert load_benchmark(tmp_path / "mine").folds.tolist() == [7, 2, 7]
+    assert load_benchmark(tmp_path / "mine").folds.tolist() == folds * 4
 
 
 @pytest.mark.parametrize(
@@ -134,6 +247,9 @@ def test_csv(tmp_path):
         ("path1,path2,issame\n0.png,0.png,1,1\n", "line 2"),
         ("path1,path2,issame,fold\n0.png,0.png,1,\n", "line 2"),
         ("path1,path2,issame,fold\n0.png,0.png,1,1.5\n", "line 2"),
+        (f"path1,path2,issame,fold\n0.png,0.png,1,{'9' * 5000}\n", "line 2"),
+        ("path1,path2,issame,fold\n0.png,0.png,1,\u00b2\n", "line 2"),
+        (f"path1,path2,issame\n{'x' * 140_000},0.png,1\n", "line 2"),
         ("path1,path2,issame,fold\n0.png,0.png,1,1\n", "one fold"),
         ("path1,path2,issame\n0.png,x/1.png,1\n", r"line 2: .*1\.png is missing"),
         ("path1,path2,issame\n0.png,../pairs.csv,1\n", r"line 2: \.\./pairs\.csv: leads out"),
@@ -202,9 +318,10 @@ def test_what_is_wrong_in_cfp_is_named(cfp):
 
 
 def test_a_folder_mixes_all_forms(cfp, lfw, tmp_path):
-    save_benchmark(tmp_path / "agedb_30.bin", IMAGES, [True, False])
+    save_benchmark(tmp_path / "agedb_30.bin", IMAGES * 5, [True, False] * 5)
     (tmp_path / "calfw.xz").write_bytes(lzma.compress((tmp_path / "agedb_30.bin").read_bytes()))
-    put(lfw, pair_SLLFW__txt="C/C_0001.jpg\nC/C_0002.jpg\n", landmarks__csv="path,x1,y1\n")
+    sllfw = ["C/C_0001.jpg", "C/C_0002.jpg", "C/C_0001.jpg", "A_B/A_B_0001.jpg"] * 5
+    put(lfw, pair_SLLFW__txt="\n".join(sllfw), landmarks__csv="path,x1,y1\n")
     put(tmp_path, notes__txt="nothing", images=["photos/1.jpg"])
     found = find_benchmarks(tmp_path)
     assert list(found) == ["agedb_30", "calfw", "cfp_ff", "cfp_fp", "lfw", "sllfw"]

@@ -2,6 +2,7 @@
 
 import json
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -162,3 +163,18 @@ def test_an_empty_set_is_no_part_of_a_merge(tmp_path):
         merge([Rows([(0, 0)]), Rows([])], tmp_path / "a.rec")
     with pytest.raises(InputError, match="none of 0 images"):
         convert(Rows([]), tmp_path / "a.rec")
+
+
+def test_files_are_named_by_what_they_hold(tmp_path):
+    """In folders: every kind of picture with its own ending, whatever it was called."""
+    endings = {".jpg": "jpg", ".png": "png", ".bmp": "bmp", ".webp": "webp", ".tiff": "tif"}
+    (tmp_path / "in/a").mkdir(parents=True)
+    for number, ending in enumerate([*endings, ".ppm", ".gif"]):
+        data = cv2.imencode(ending, np.zeros((8, 8, 3), np.uint8))[1].tobytes()
+        (tmp_path / f"in/a/{number}").write_bytes(data)
+    convert(open_source(tmp_path / "in"), tmp_path / "out")
+    found = sorted((tmp_path / "out").rglob("*.*"))
+    assert [f.suffix[1:] for f in found] == [*endings.values(), "ppm", "gif"]
+    assert [f.read_bytes() for f in found] == [
+        f.read_bytes() for f in sorted((tmp_path / "in/a").iterdir())
+    ]

@@ -1,10 +1,14 @@
 import csv
+import io
+import shutil
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from vec2face.faces.listing import Names
 from vec2face.faces.source import load_images, open_source
@@ -75,7 +79,10 @@ def test_folders_that_are_no_faces_say_what_is_expected(tmp_path):
         ("path,label\nx/1.jpg,7\ny/0.jpg,3\nx/0.jpg,7\n", [7, 7, 3]),
         ("label,score,path\n7,0.1,x/1.jpg\n3,0.2,y/0.jpg\n7,0.3,x/0.jpg\n", [7, 7, 3]),
         ("x/1.jpg,ann\ny/0.jpg,Bob\nx/0.jpg,ann\n", [1, 1, 0]),
-        ("x/1.jpg\t7\ny/0.jpg\t-3\nx/0.jpg\t7\n", [1, 1, 0]),
+        ("x/1.jpg\tp7\ny/0.jpg\tp-3\nx/0.jpg\tp7\n", [1, 1, 0]),
+        ("x/1.jpg,1\ny/0.jpg,2\nx/0.jpg,1.0\n", [1, 1, 2]),
+        ("x/1.jpg,1.0\ny/0.jpg,10.\nx/0.jpg,2.00\n", [2, 1, 10]),
+        ("x\\1.jpg,7\ny\\0.jpg,3\nx/0.jpg,7\n", [7, 7, 3]),
         ("x/1.jpg\ny/0.jpg\n\nx/0.jpg\n", [0, 0, 1]),
         ("\ufeffpath,label\r\n./x/1.jpg,7\r\ny//0.jpg,3\r\nx/../x/0.jpg,7\r\n", [7, 7, 3]),
     ],
@@ -106,6 +113,13 @@ def test_absolute_paths_may_stay_below_the_list(tmp_path):
         ("path,label\na/1.jpg\n", "line 2: 1 columns, expected 2"),
         ("a/1.jpg,1\na/2.jpg,\n", "a line without a label"),
         ('a/1.jpg,"1\n', "not a list of images"),
+        ("a/1.jpg,-1\na/2.jpg,0\n", "the label '-1' is no whole number >= 0"),
+        ("a/1.jpg,ann\na/2.jpg,-7\n", "the label '-7' is no whole number >= 0"),
+        ("a/1.jpg,1\na/2.jpg,0.5\n", "the label '0.5' is no whole number >= 0"),
+        ("a/1.jpg,1\na/2.jpg,1.0\na/3.jpg,bob", "the label '1.0' is no whole number >= 0"),
+        ("a/1.jpg,1\na/2.jpg,1\n./a/1.jpg,2\n", "a/1.jpg: has two labels"),
+        ("a/1.jpg,ann\na/1.jpg,ann\na/1.jpg,bob\n", "a/1.jpg: has two labels"),
+        ("a/1.jpg\0,1\n", "is no image's path"),
         ("\xff", "line 1: .* is no image's path"),
         ("1.jpg", "no identity's folder"),
         ("", "no images there"),
@@ -130,6 +144,75 @@ def test_a_first_line_of_another_form_is_named(tmp_path, first):
     (tmp_path / "list.csv").write_text(f"{first}\na/1.jpg,3\n")
     with pytest.raises(InputError, match=r"list\.csv, line 1: .* is no image's path; expected"):
         open_source(tmp_path / "list.csv")
+
+
+def test_an_image_may_come_twice_with_one_label(tmp_path):
+    tree(tmp_path, ["a/1.jpg"])
+    (tmp_path / "list.csv").write_text("a/1.jpg,3\na/1.jpg,3\n")
+    assert open_source(tmp_path / "list.csv").labels.tolist() == [3, 3]
+
+
+def pack(folder, form):
+    """Return a folder as it is, or its archive."""
+    if form == "folder":
+        return folder
+    return Path(shutil.make_archive(str(folder), form, folder))
+
+
+FORMS = pytest.mark.parametrize("form", ["folder", "zip", "tar"])
+
+
+@FORMS
+def test_images_are_told_by_their_content_and_others_counted(tmp_path, caplog, form):
+    picture = np.full((8, 8, 3), 77, np.uint8)
+    jpeg, webp, avif = (
+        cv2.imencode(kind, picture)[1].tobytes() for kind in (".jpg", ".webp", ".avif")
+    )
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, "GIF")
+    gif = buffer.getvalue()
+    images = {
+        "a/1.jfif": jpeg,
+        "a/2.JPE": jpeg,
+        "a/3": jpeg,
+        "a/4.gif": gif,
+        "b/5.jpg.1": webp,
+        "a/6": b"\0\0\0\x0cjP  \r\n\x87\n",
+        "a/7.avif": avif,
+        "a/notes": b"no picture",
+        "a/empty": b"",
+        "b/Thumbs.db": b"\xd0\xcf\x11\xe0",
+        "a/._1.jfif": b"\0\5\x16\7",
+        "a/.DS_Store": b"\0\0\0\1Bud1",
+        "__MACOSX/a/._3": jpeg,
+    }
+    for name, content in images.items():
+        (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "in" / name).write_bytes(content)
+    source = open_source(pack(tmp_path / "in", form))
+    assert list(source.names) == ["a/1.jfif", "a/2.JPE", "a/3", "a/4.gif", "b/5.jpg.1"]
+    assert source.labels.tolist() == [0, 0, 0, 0, 1]
+    assert (load_images(source, 8) == 77).all()
+    assert "5 files left out that are no JPEG, PNG" in caplog.text
+
+
+@FORMS
+@pytest.mark.parametrize(
+    ("paths", "said"),
+    [
+        (["a/v1/0.jpg", "a/v2/0.jpg", "b/v3/0.jpg"], "3 folders within 2 others"),
+        (["x/a/v1/0.jpg", "x/a/v2/0.jpg", "x/b/0.jpg"], "3 folders within 2 others"),
+        (["x/y/a/0.jpg", "x/y/b/0.jpg"], ""),
+        (["a/v1/0.jpg", "b/v2/0.jpg"], ""),
+        (["a/0.jpg", "b/0.jpg", "c/0.jpg"], ""),
+    ],
+)
+def test_folders_in_folders_are_said_where_they_are_ambiguous(tmp_path, caplog, form, paths, said):
+    """The rule: an identity is the folder in which an image lies."""
+    source = open_source(pack(tree(tmp_path / "in", paths), form))
+    assert source.labels.tolist() == list(range(len(paths)))
+    assert ("each of the" in caplog.text) == bool(said)
+    assert said in caplog.text
 
 
 @pytest.mark.parametrize("ending", [".ppm", ".PGM", ".tif", ".tiff", ".bmp", ".webp"])

@@ -138,6 +138,67 @@ def test_without_a_header_every_key_is_an_image_in_the_order_of_the_index(tmp_pa
     assert source.labels.tolist() == [3, 2]
 
 
+def records_of(path, payloads, first=0):
+    """Write payloads one after the other, with keys from ``first`` on."""
+    stored = [frame(payload) for payload in payloads]
+    path.write_bytes(b"".join(stored))
+    ends = np.cumsum([0, *map(len, stored)])
+    index(path, list(enumerate(ends[:-1].tolist(), first)))
+    return path
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 9), st.binary(min_size=1)), min_size=1, max_size=6),
+    st.integers(1, 3),
+)
+def test_record_zero_is_an_image_if_it_holds_one(tmp_path_factory, rows, width):
+    """im2rec --pack-label writes labels of any number and no header."""
+    payloads = [
+        pack(image, 0, key, (float(label), 0.5, 7.0)[:width])
+        for key, (label, image) in enumerate(rows)
+    ]
+    source = open_source(records_of(tmp_path_factory.mktemp("rec") / "a.rec", payloads))
+    assert source.labels.tolist() == [label for label, _ in rows]
+    assert [source.encoded(i) for i in range(len(source))] == [image for _, image in rows]
+
+
+def dcface(path, lines, label=0):
+    """As DCFace writes: no header, one label everywhere, and a list of keys and paths."""
+    path.with_name("list.txt").write_text("".join(f"{line}\n" for line in lines))
+    return records_of(path, [pack(b"image %d" % key, label, key) for key in range(4)])
+
+
+@pytest.mark.parametrize("label", [0, 5])
+def test_labels_may_lie_beside_the_records(tmp_path, label):
+    lines = ["2\tb/0.jpg", "0\ta/0.jpg", "1\tb/1.jpg", "3\ta/1.jpg", "9\tc/0.jpg"]
+    dcface(tmp_path / "file.rec", lines, label)
+    for path in (tmp_path, tmp_path / "file.rec"):
+        source = open_source(path)
+        assert source.labels.tolist() == [0, 1, 1, 0]
+        assert [source.encoded(i) for i in range(4)] == [b"image %d" % i for i in range(4)]
+
+
+def test_a_list_beside_records_with_labels_of_their_own_does_not_count(tmp_path):
+    write(tmp_path / "train.rec", [b"x", b"y"], [3, 1])
+    (tmp_path / "list.txt").write_text("anything")
+    assert open_source(tmp_path).labels.tolist() == [3, 1]
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        (["0\ta/0.jpg", "1\ta/1.jpg"], "has no key 2"),
+        (["0 a/0.jpg"], "line 1: .*expected a key and a path"),
+        (["0\ta/0.jpg", "x\ta/1.jpg"], "line 2: "),
+        ([f"{key}\t{key}.jpg" for key in range(4)], "0.jpg: lies in no identity's folder"),
+    ],
+)
+def test_a_list_of_other_records_is_refused(tmp_path, lines, message):
+    dcface(tmp_path / "file.rec", lines)
+    with pytest.raises(InputError, match=rf"list\.txt.*{message}"):
+        _ = open_source(tmp_path).labels
+
+
 def test_a_truncated_file_is_refused(tmp_path):
     path = write(tmp_path / "a.rec", [b"x" * 50, b"y" * 50], [0, 1])
     whole = path.read_bytes()
@@ -242,6 +303,13 @@ def test_a_header_may_count_more_images_than_floats_number_singly(tmp_path, monk
     records = RecordFile(tmp_path / "a.rec")
     assert len(records) == count
     assert records.encoded(count - 1) == b"image"
+
+
+@pytest.mark.parametrize("count", [2**24 + 8, 3e9, 4e9])
+def test_a_header_that_counts_what_is_not_there_is_refused_at_once(tmp_path, count):
+    payloads = [pack(b"", 0, 0, (count, count)), pack(b"image", 3, 1)]
+    with pytest.raises(InputError, match="the index holds 1"):
+        RecordFile(records_of(tmp_path / "a.rec", payloads))
 
 
 @pytest.mark.parametrize("count", [2**24 + 4, 2**24 + 5, 2**24 + 6, 2**24 + 7])

@@ -52,8 +52,42 @@ def test_masks_of_other_sets_are_refused(tmp_path, mask):
     np.save(tmp_path / "mask.npy", mask)
     with pytest.raises(InputError, match=r"mask\.npy"):
         open_source(tmp_path / "a.rec", mask=tmp_path / "mask.npy")
-    with pytest.raises(InputError, match=r"none\.npy: not a mask"):
+    with pytest.raises(InputError, match=r"none\.npy: cannot be read"):
         open_source(tmp_path / "a.rec", mask=tmp_path / "none.npy")
+
+
+def npy(header, data=b""):
+    """An .npy of a header's text and anything behind it."""
+    text = header.encode() + b"\n"
+    return b"\x93NUMPY\1\0" + len(text).to_bytes(2, "little") + text + data
+
+
+SHAPE = "{'descr': '%s', 'fortran_order': False, 'shape': %s}"
+HEADERS = [
+    npy(SHAPE % ("<i8", "(1099511627776,)"), bytes(8)),
+    npy(SHAPE % ("<i8", "(1099511627776, 0)")),
+    npy(SHAPE % ("<i8", "(-1, -8)"), bytes(64)),
+    npy(SHAPE % ("<i8", "(2,)"), bytes(15)),
+    npy(SHAPE % ("<i8", "(2,)"), bytes(17)),
+    npy(SHAPE % ("|O", "(1,)"), bytes(8)),
+    npy(SHAPE % ("<i8", "(True,)"), bytes(8)),
+    npy(SHAPE % ("<i8", "(" * 400), bytes(8)),
+    npy(SHAPE % ("<q'", "(1,)"), bytes(8)),
+    npy("{'descr': '<i8'}", bytes(8)),
+    npy("0b"),
+    b"\x93NUMPY\1\0\xff\xff{",
+    b"\x93NUMPY",
+    b"PK\3\4",
+    b"",
+]
+
+
+@pytest.mark.parametrize("content", HEADERS)
+def test_an_array_holds_what_its_header_says(tmp_path, content):
+    convert(ROWS, tmp_path / "a.rec")
+    (tmp_path / "mask.npy").write_bytes(content)
+    with pytest.raises(InputError, match=r"mask\.npy: cannot be read"):
+        open_source(tmp_path / "a.rec", mask=tmp_path / "mask.npy")
 
 
 def test_corrupt_images_are_found_wherever_they_are(tmp_path, monkeypatch):

@@ -1,31 +1,30 @@
 """A small world to train the generator in: faces, features, a recognizer, parameters."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
-import yaml
 
-from vec2face.config import Params
+from tests.parameters import SMOKE, changed
+from tests.rounding import in_float64
 from vec2face.recognizers.iresnet import IResNet
 from vec2face.recognizers.onnx import export
 
-ROOT = Path(__file__).parents[2]
 PEOPLE, DIMENSION = 24, 16
 
 
 @pytest.fixture(scope="session")
 def recognizer(tmp_path_factory):
     """The file of a small recognizer with random weights."""
-    torch.manual_seed(0)
-    net = IResNet((1, 1, 1, 1), (16, 16, 16, 16), embedding=DIMENSION, image_size=56, dropout=0.0)
-    for parameter in net.parameters():
-        if parameter.ndim == 1:  # the exporter would share what is equal
-            torch.nn.init.normal_(parameter, mean=0.5, std=0.1)
-    net(torch.randn(8, 3, 56, 56))  # running statistics of its own
+    sizes = {"embedding": DIMENSION, "image_size": 56, "dropout": 0.0}
+    with in_float64():  # the same file on every processor
+        torch.manual_seed(0)
+        net = IResNet((1, 1, 1, 1), (16, 16, 16, 16), **sizes)
+        for parameter in net.parameters():
+            if parameter.ndim == 1:  # the exporter would share what is equal
+                torch.nn.init.normal_(parameter, mean=0.5, std=0.1)
+        net(torch.randn(8, 3, 56, 56))  # running statistics of its own
     path = tmp_path_factory.mktemp("onnx") / "recognizer.onnx"
-    export(net.eval(), path, 56)
+    export(net.float().eval(), path, 56)
     return str(path)
 
 
@@ -33,16 +32,17 @@ def recognizer(tmp_path_factory):
 def make(recognizer):
     """Parameters: the smoke test's in one micro-batch, but for what is given."""
 
-    def params(released=False, dropout=0.0, discriminator=(0.8, 5e-4), **training):
-        content = yaml.safe_load((ROOT / "params/smoke.yaml").read_text())
-        content["paths"]["recognizer"] = recognizer
-        content["generator"] |= {"released": released, "dropout": dropout}
-        losses = training.pop("losses", {})
-        content["training"] |= {"micro_batch": None} | training
-        content["training"]["losses"] |= losses
-        start, lr = discriminator
-        content["training"]["discriminator"] |= {"start": start, "lr": lr}
-        return Params.model_validate(content)
+    def params(released=False, dropout=0.0, discriminator=(0.8, 5e-4), losses=(), **training):
+        return changed(
+            SMOKE,
+            paths__recognizer=recognizer,
+            generator__released=released,
+            generator__dropout=dropout,
+            training__discriminator__start=discriminator[0],
+            training__discriminator__lr=discriminator[1],
+            **{f"training__losses__{name}": weight for name, weight in dict(losses).items()},
+            **{f"training__{name}": v for name, v in ({"micro_batch": None} | training).items()},
+        )
 
     return params
 

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from tests.parameters import PAPER, changed
 from vec2face.generator.inference import (
     PointwiseConv,
     SteadyGroupNorm,
@@ -13,26 +14,25 @@ from vec2face.generator.inference import (
     arrange_for_inference,
 )
 from vec2face.generator.masks import masks
-from vec2face.generator.network import GeneratorConfig, Vec2Face
+from vec2face.generator.network import Vec2Face
 
-SIZES = {
-    "features": 6,
-    "image_size": 56,
-    "width": 16,
-    "decoder_width": 24,
-    "encoder_blocks": 2,
-    "encoder_heads": 2,
-    "decoder_blocks": 1,
-    "decoder_heads": 3,
-    "front_channels": 8,
-    "channels": (16, 128, 32, 32),  # fine to coarse; 128 at 28 pixels: by Winograd
-    "position_std": 0.5,
-}
+SIZES = changed(
+    PAPER.generator,
+    width=16,
+    decoder_width=24,
+    encoder_blocks=2,
+    encoder_heads=2,
+    decoder_blocks=1,
+    decoder_heads=3,
+    front_channels=8,
+    channels=(16, 128, 32, 32),  # fine to coarse; 128 at 28 pixels: by Winograd
+    position_std=0.5,
+)
 
 
 def built(**changes):
     torch.manual_seed(0)
-    generator = Vec2Face(GeneratorConfig(**SIZES | changes))
+    generator = Vec2Face(changed(SIZES, **changes), dimension=6)
     generator.standardise(torch.randn(6), 2.0)
     return generator.eval()
 

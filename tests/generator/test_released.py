@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from tests.parameters import PAPER, SMOKE, changed
 from vec2face.generator.masks import ROWS, masks
-from vec2face.generator.network import GeneratorConfig, Vec2Face
+from vec2face.generator.network import Vec2Face
 from vec2face.generator.released import import_generator, read_generator, save_released
 from vec2face.runtime.files import InputError
 
@@ -185,9 +186,8 @@ def test_there_and_back_is_exact(tmp_path):
 
 @torch.no_grad()
 def test_the_standardisation_of_features_goes_into_the_first_layer(tmp_path):
-    config = GeneratorConfig(
-        features=6,
-        image_size=14,
+    config = changed(
+        PAPER.generator,
         width=16,
         decoder_width=24,
         encoder_blocks=1,
@@ -199,7 +199,7 @@ def test_the_standardisation_of_features_goes_into_the_first_layer(tmp_path):
         released=True,
     )
     torch.manual_seed(0)
-    generator = Vec2Face(config).eval()
+    generator = Vec2Face(config, dimension=6).eval()
     generator.standardise(torch.randn(6), 1.7)
     save_released(tmp_path / "g.pth", generator)
     again = read_generator(tmp_path / "g.pth", heads=(2, 3))
@@ -210,8 +210,8 @@ def test_the_standardisation_of_features_goes_into_the_first_layer(tmp_path):
 
 
 def test_the_papers_shortcut_has_no_place_in_their_layout(tmp_path):
-    generator = Vec2Face(GeneratorConfig(image_size=14, width=16, decoder_width=16, encoder_heads=2,
-        encoder_blocks=1, decoder_blocks=1, decoder_heads=2, channels=(32, 64)))  # fmt: skip
+    config = changed(SMOKE.generator, channels=(32, 64), released=False)
+    generator = Vec2Face(config, dimension=512)
     with pytest.raises(InputError, match=r"g\.pth: .*generator\.released: true"):
         save_released(tmp_path / "g.pth", generator)
     assert not list(tmp_path.iterdir())

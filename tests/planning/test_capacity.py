@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.capacity import MARKS, report
 from vec2face.config import Params
-from vec2face.generator.network import GeneratorConfig, Vec2Face
+from vec2face.generator.network import Vec2Face
 from vec2face.planning.capacity import Load, Machine, loads, networks, pairs_compared, sized
 from vec2face.recognizers.backbones import build_backbone
 from vec2face.recognizers.heads import build_head
@@ -73,9 +73,9 @@ def generator_by_hand():
     return parameters + image[0] + biases + 3 + norms + 2 * 128, flop + image[1]
 
 
-def test_the_generator_has_the_closed_forms_size_and_cost(monkeypatch):
+def test_the_generator_has_the_closed_forms_size_and_cost(paper, monkeypatch):
     with torch.device("meta"):
-        generator = Vec2Face(GeneratorConfig()).eval()
+        generator = Vec2Face(paper.generator, 512).eval()
         features = torch.empty(MICRO_BATCH, 512)
         mask = torch.empty(MICRO_BATCH, 49, dtype=torch.bool)
     # The one value that a forward pass reads: how many rows are dropped.

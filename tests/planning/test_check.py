@@ -116,7 +116,7 @@ def test_inputs_that_are_there_are_counted(project):
     recognizers = [f"models/rendered/{name}.onnx" for name in ("identity", "second")]
     judges = sum(file_cost(path).forward for path in recognizers)
     (evaluate,) = (c.flop for c in found if c.stage == "evaluate")
-    fr = backbone_cost(p.fr.backbone, p.image_size, p.fr.embedding, tuple(p.fr.widths)).forward
+    fr = backbone_cost(p.fr.backbone, p.image_size, p.fr.embedding, p.fr.widths).forward
     assert evaluate == pytest.approx(2 * 160 * (3 * fr + judges))
 
 

@@ -4,7 +4,7 @@ from torch import nn
 
 from vec2face.config import Params
 from vec2face.generator.masks import masks
-from vec2face.generator.network import GeneratorConfig, Vec2Face
+from vec2face.generator.network import Vec2Face
 from vec2face.planning.cost import (
     StageCost,
     file_cost,
@@ -38,12 +38,13 @@ def test_the_published_size_of_the_networks_is_found_again():
 
 def test_the_generator_costs_what_running_it_counts():
     p = Params.load("params/smoke.yaml")
-    sizes = p.generator.model_dump() | {"channels": tuple(p.generator.channels)}
-    net = Vec2Face(GeneratorConfig(image_size=p.image_size, **sizes)).eval()
+    net = Vec2Face(p.generator, 512).eval()
     drop, mask = masks(0, 0, 1, 0.1, 1.0, 0.15)
     with torch.utils.flop_counter.FlopCounterMode(display=False) as counter, torch.no_grad():
         net(torch.zeros(1, 512), drop, mask)
-    assert generator_cost(p, 0.1).forward == pytest.approx(counter.get_total_flops(), rel=0.05)
+    assert generator_cost(p.generator, 0.1).forward == pytest.approx(
+        counter.get_total_flops(), rel=0.05
+    )
 
 
 def test_the_papers_run_is_dominated_by_the_generator_and_grows_with_identities():

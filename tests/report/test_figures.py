@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
+from vec2face.evaluation.roles import ROLES
 from vec2face.report import figures
 
 
@@ -64,7 +65,7 @@ def test_accuracies_draws_every_recognizer_where_it_was_measured() -> None:
     (ax,) = figures.accuracies(evaluation).axes
     assert [t.get_text() for t in ax.get_yticklabels()] == ["CPLFW", "LFW"]  # upwards
     points = {c.get_label(): c.lines[0].get_xydata() for c in ax.containers}
-    made, real = (points[figures.LABELS[name]] for name in ("generated", "real"))
+    made, real = (points[ROLES[name].label] for name in ("generated", "real"))
     assert made[:, 0].tolist() == [80, 70]
     assert real[:, 0].tolist() == [90]
     assert made[:, 1].round().tolist() == [1, 0]
@@ -80,12 +81,6 @@ def test_no_marker_hides_another(tmp_path: Path) -> None:
     points = np.concatenate([ax.transData.transform(line.get_xydata()) for line in lines])
     apart = np.diff(np.sort(points[:, 1])).min()  # pixels
     assert apart > lines[0].get_markersize() * figures.DPI / 72
-
-
-def test_further_training_sets_follow_in_colours_of_their_own() -> None:
-    looks = figures.looks(["zoo", "real", "dcface"])
-    assert [label for _, label in looks.values()][1:] == ["trained on dcface", "trained on zoo"]
-    assert len({colour for colour, _ in looks.values()}) == 3
 
 
 def test_roc_has_a_panel_a_benchmark_and_survives_zero() -> None:

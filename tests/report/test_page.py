@@ -1,13 +1,20 @@
 """The report page: self-contained, escaped, only what was measured."""
 
+from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
-from vec2face.report.page import Picture, Section, cards, page
-from vec2face.report.tables import table
+from vec2face.config import Params
+from vec2face.report.page import cards, page
+from vec2face.report.tables import tables
 
+ROOT = Path(__file__).parents[2]
+PICTURES = (
+    *("accuracies", "training_faces", "reconstructions", "rising_sigma", "generated_faces"),
+    *("similarities", "roc", "curves_generator"),
+)
 EVALUATION = {"generated": {"lfw": {"accuracy": 80.0}}}
 
 
@@ -18,12 +25,15 @@ class Elements(HTMLParser):
         super().__init__()
         self.open: list[str] = []
         self.sources: list[str] = []
+        self.sections: list[str] = []  # links that lead to them
         self.headings: list[str] = []
+        self.captions: list[str] = []
 
     def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
         if tag not in ("meta", "img"):
             self.open.append(tag)
         self.sources += [v or "" for k, v in attributes if k in ("src", "href")]
+        self.sections += [f"#{v}" for k, v in attributes if k == "id"]
 
     def handle_endtag(self, tag: str) -> None:
         assert self.open.pop() == tag
@@ -31,6 +41,8 @@ class Elements(HTMLParser):
     def handle_data(self, data: str) -> None:
         if self.open and self.open[-1] == "h2":
             self.headings.append(data)
+        if self.open and self.open[-1] == "figcaption":
+            self.captions.append(data)
 
 
 def parsed(html: str) -> Elements:
@@ -41,26 +53,48 @@ def parsed(html: str) -> Elements:
     return elements
 
 
-@pytest.mark.parametrize("world", ["rendered", "photos"])
-def test_page_is_well_formed_and_self_contained(tmp_path: Path, world: str) -> None:
+@pytest.fixture
+def render(tmp_path: Path) -> Callable[..., str]:
+    """A function that renders a page of a run with some parameters; every picture is the same."""
     image = tmp_path / "a.png"
     image.write_bytes(b"\x89PNG")
-    html = page(
-        world=world,
-        metrics={"lfw": 80.0, "avg": 80.0, "avg_benchmarks": 1},
-        sections=[
-            Section("Faces", "They <look> back.", [Picture(image, 'a "face"')]),
-            Section("Tables", "Two.", tables=[table(1, EVALUATION, world, 1, 1)]),
-            Section("Nothing", "was measured."),
-        ],
-        settings={"tau": 0.3},
-    )
+    params = Params.load(ROOT / "params.yaml")
+
+    def write(metrics: dict[str, float] | None = None, **changed: object) -> str:
+        p = params.model_copy(update=changed)
+        pictures = (*PICTURES, *(f"curves_fr_{name}" for name in p.training_sets))
+        laid_out = tables(EVALUATION, p.world, 1, 1).values()
+        return page(p, metrics or {}, laid_out, dict.fromkeys(pictures, image))
+
+    return write
+
+
+@pytest.mark.parametrize("world", ["rendered", "photos", "paper"])
+def test_page_is_well_formed_and_self_contained(render: Callable[..., str], world: str) -> None:
+    html = render({"lfw": 80.0, "avg": 80.0, "avg_benchmarks": 1}, world=world)
     elements = parsed(html)
-    assert elements.headings == ["Faces", "Tables"]
-    assert elements.sources == ["#s1", "#s2", "data:image/png;base64,iVBORw=="]
-    assert "They &lt;look&gt; back." in html
+    chapters = len(elements.headings)
+    links = [f"#s{i}" for i in range(1, chapters + 1)]
+    assert elements.sources[:chapters] == elements.sections == links
+    assert {*elements.sources[chapters:]} == {"data:image/png;base64,iVBORw=="}
     assert ("not comparable" in html) == (world == "rendered")
     assert "http" not in html
+
+
+def test_each_training_has_a_picture_in_the_order_of_the_roles(render: Callable[..., str]) -> None:
+    sets = {"zoo": "z", "real": "r", "a_set": "a", "generated": "g"}
+    captions = parsed(render(training_sets=sets)).captions
+    generator = captions.index("The generator.")
+    assert [caption.split(", on ")[1] for caption in captions[generator + 1 :]] == [
+        "generated faces.",
+        "as many originals.",
+        "a_set.",
+        "zoo.",
+    ]
+
+
+def test_what_comes_from_outside_is_escaped(render: Callable[..., str]) -> None:
+    assert "<b>x</b>" not in render({"<b>x</b>": 1.0})
 
 
 def test_cards_show_only_what_was_measured() -> None:

@@ -16,6 +16,7 @@ from vec2face.report.tables import (
     read_evaluation,
     recovery,
     table,
+    tables,
 )
 from vec2face.runtime.files import InputError
 
@@ -149,5 +150,7 @@ def test_harder_benchmarks_have_table_six() -> None:
     laid = table(6, FULL, "rendered", 1, 1)
     assert laid.columns == ["training_set", *HARDER]
     assert laid.ours == [["Vec2Face (generated)", "55.00", "", "", ""]]
+    assert list(tables(FULL, "rendered", 1, 1)) == [1, 6]
+    assert list(tables({"real": results({"lfw": 90})}, "rendered", 1, 1)) == [1]
     with pytest.raises(InputError, match="table 3"):
         table(3, FULL, "rendered", 1, 1)

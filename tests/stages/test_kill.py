@@ -16,12 +16,14 @@ import yaml
 from torch import nn
 
 from tests import ranks
+from tests.parameters import SMOKE, changed
 from vec2face.dataset import generate as generation
+from vec2face.evaluation import comparison, quality
 from vec2face.faces import subset as copying
 from vec2face.faces.benchmarks import save_benchmark
 from vec2face.faces.images import encode
 from vec2face.faces.record import RecordWriter
-from vec2face.generator.network import GeneratorConfig, Vec2Face
+from vec2face.generator.network import Vec2Face
 from vec2face.recognizers import features as extraction
 from vec2face.recognizers.network import build_backbone, save_recognizer
 from vec2face.recognizers.onnx import export
@@ -54,12 +56,9 @@ def prepare(folder):
         net(torch.zeros(1, 3, 56, 56))
         export(net, f"{name}.onnx", 56)
     Vec2Face(
-        GeneratorConfig(
-            features=12, image_size=56, width=16, decoder_width=16, encoder_blocks=1,
-            encoder_heads=2, decoder_blocks=1, decoder_heads=2, front_channels=8,
-            channels=(8, 8, 8, 8), residual_blocks=1, groups=4,
-        )
-    ).save("models/generator.safetensors")  # fmt: skip
+        changed(SMOKE.generator, width=16, decoder_width=16, front_channels=8, channels=(8,) * 4),
+        dimension=12,
+    ).save("models/generator.safetensors")
     shape = {"name": "se_iresnet10", "image_size": 56, "embedding": 8, "widths": (4, 4, 4, 4)}
     for which in ("generated", "real"):
         save_recognizer(f"models/fr/{which}.safetensors", build_backbone(**shape), shape)
@@ -78,11 +77,11 @@ def prepare(folder):
 
 def play(folder, room=None, say=None):
     """Run the stages in small blocks, with ``room`` bytes for a file."""
-    from stages import dataset, evaluate, measure, subset  # noqa: PLC0415
+    from stages import dataset, subset  # noqa: PLC0415
 
     torch.set_num_threads(1)
     os.chdir(folder)
-    extraction.BLOCK = measure.BLOCK = generation.BLOCK = evaluate.PAIRS = 4
+    extraction.BLOCK = quality.BLOCK = generation.BLOCK = comparison.PAIRS = 4
     copying.IMAGES_PER_SHARD = 16
     dataset.generate = partial(generation.generate, images_per_shard=16)
     write = Blocks._write

@@ -11,11 +11,10 @@ import pytest
 import torch
 import yaml
 
-from stages.report import flaws
-from vec2face.config import Params
+from tests.parameters import SMOKE, changed
 from vec2face.faces.images import encode
 from vec2face.faces.store_writer import FaceStoreWriter
-from vec2face.generator.network import GeneratorConfig, Vec2Face
+from vec2face.generator.network import Vec2Face
 from vec2face.identities.pca import PCA
 
 STAGE = Path(__file__).parents[2] / "stages" / "report.py"
@@ -53,21 +52,8 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     np.save(tmp_path / "data" / "identities.npy", rng.standard_normal((5, 16)).astype(np.float32))
     (tmp_path / "models").mkdir()
     torch.manual_seed(0)
-    config = GeneratorConfig(
-        features=16,
-        image_size=56,
-        width=16,
-        decoder_width=16,
-        encoder_blocks=1,
-        encoder_heads=2,
-        decoder_blocks=1,
-        decoder_heads=2,
-        front_channels=16,
-        channels=(8, 8, 8, 8),
-        residual_blocks=1,
-        groups=8,
-    )
-    Vec2Face(config).save(tmp_path / "models" / "generator.safetensors")
+    config = changed(SMOKE.generator, width=16, decoder_width=16, channels=(8, 8, 8, 8))
+    Vec2Face(config, dimension=16).save(tmp_path / "models" / "generator.safetensors")
     PCA.fit(rng.standard_normal((40, 16)), 1.0).save(tmp_path / "models" / "pca.npz")
     reports = tmp_path / "reports"
     (reports / "curves").mkdir(parents=True)
@@ -79,7 +65,8 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (reports / "sampling.json").write_text(json.dumps({"seed": 1, "largest_cosine": 0.29}))
     (reports / "perturbation.json").write_text(json.dumps({"draws": 13}))
     (reports / "quality.json").write_text(json.dumps({"separated_share": 0.95}))
-    (reports / "curves" / "generator.csv").write_text("step,loss\n0,1.0\n1,0.5\n2,0.25\n")
+    for training in ("generator", "fr_generated", "fr_real"):
+        (reports / "curves" / f"{training}.csv").write_text("step,loss\n0,1.0\n1,0.5\n2,0.25\n")
     (reports / "curves" / "roc.csv").write_text(
         "recognizer,benchmark,far,tar\ngenerated,lfw,0,0\ngenerated,lfw,0.1,0.6\ngenerated,lfw,1,1\n"
     )
@@ -113,6 +100,8 @@ def test_outputs_are_complete_and_the_same_twice(run: Path) -> None:
             "accuracies",
             "roc",
             "curves_generator",
+            "curves_fr_generated",
+            "curves_fr_real",
             "similarities",
             "training_faces",
             "reconstructions",
@@ -135,15 +124,12 @@ def test_outputs_are_complete_and_the_same_twice(run: Path) -> None:
     assert contents(run / "reports") == first
 
 
-def test_flaws_are_told_of_small_runs_and_only_those_they_have() -> None:
-    p = Params.load(ROOT / "params.yaml")
-    for world in ("rendered", "photos"):
-        assert "blurred" in flaws(p.model_copy(update={"world": world}))
-    assert flaws(p.model_copy(update={"world": "paper"})) == ""
-    losses = p.training.losses.model_copy(update={"identity": 0.0})
-    training = p.training.model_copy(update={"losses": losses})
-    assert "spots" in flaws(p)
-    assert "spots" not in flaws(p.model_copy(update={"training": training}))
+def test_curves_of_sets_that_are_gone_are_not_shown(run: Path) -> None:
+    curve = (run / "reports" / "curves" / "fr_real.csv").read_text()
+    (run / "reports" / "curves" / "fr_gone.csv").write_text(curve)
+    report()
+    assert not (run / "reports" / "figures" / "curves_fr_gone.png").exists()
+    assert "gone" not in (run / "reports" / "index.html").read_text()
 
 
 def test_feature_rows_that_do_not_match_the_images_are_refused(run: Path) -> None:
@@ -152,7 +138,11 @@ def test_feature_rows_that_do_not_match_the_images_are_refused(run: Path) -> Non
         report()
 
 
-def test_a_missing_measurement_names_the_file(run: Path) -> None:
-    (run / "reports" / "quality.json").unlink()
-    with pytest.raises(SystemExit, match=r"quality\.json"):
+@pytest.mark.parametrize(
+    "file",
+    ["reports/quality.json", "reports/curves/fr_real.csv", "data/generated_features.npy"],
+)
+def test_a_missing_measurement_names_the_file(run: Path, file: str) -> None:
+    (run / file).unlink()
+    with pytest.raises(SystemExit, match=file):
         report()

@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from stages import dataset, identities, measure, pca
+from tests.parameters import SMOKE, changed
 from vec2face.faces.images import encode
 from vec2face.faces.source import open_source
 from vec2face.faces.store_writer import FaceStoreWriter
-from vec2face.generator.network import GeneratorConfig, Vec2Face
+from vec2face.generator.network import Vec2Face
 from vec2face.identities.pca import PCA
 from vec2face.recognizers.features import extract_rows
 
@@ -53,12 +54,9 @@ def folder(tmp_path, monkeypatch, set_params):
     np.save("data/features/held_out.npy", features)
     torch.manual_seed(0)
     generator = Vec2Face(
-        GeneratorConfig(
-            features=12, image_size=56, width=16, decoder_width=16, encoder_blocks=1,
-            encoder_heads=2, decoder_blocks=1, decoder_heads=2, front_channels=8,
-            channels=(8, 8, 8, 8), residual_blocks=1, groups=4,
-        )
-    )  # fmt: skip
+        changed(SMOKE.generator, width=16, decoder_width=16, front_channels=8, channels=(8,) * 4),
+        dimension=12,
+    )
     generator.save("models/generator.safetensors")
     set_params(
         seed=3, tau=0.6, identities=8, images_per_identity=5, sigma=[0.3, 0.5],

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from vec2face.evaluation.verification import crossing
 from vec2face.recognizers.statistics import identity_means
 
 TILE = 2048
@@ -72,20 +73,14 @@ class Similarities:
     def equal_error_rate(self) -> float:
         """Rate at which as many genuine pairs are refused as impostor pairs are accepted.
 
-        Both rates are known at the edges of the bins and are joined by straight lines between
-        them; the result is their value where they cross. nan if either kind of pair is missing.
+        Both rates are known at the edges of the bins (see ``verification.crossing``); nan if either
+        kind of pair is missing.
         """
         if not (self.intra.any() and self.inter.any()):
             return float("nan")
-        refused = np.concatenate([[0], np.cumsum(self.intra)]) / self.intra.sum()
-        accepted = 1 - np.concatenate([[0], np.cumsum(self.inter)]) / self.inter.sum()
-        after = int(np.argmax(refused >= accepted))
-        if after == 0:
-            return float(refused[0])
-        gap_before = accepted[after - 1] - refused[after - 1]
-        gap_after = refused[after] - accepted[after]
-        part = gap_before / (gap_before + gap_after)
-        return float(refused[after - 1] + part * (refused[after] - refused[after - 1]))
+        refused = np.append(0, np.cumsum(self.intra)) / self.intra.sum()
+        accepted = 1 - np.append(0, np.cumsum(self.inter)) / self.inter.sum()
+        return crossing(refused, accepted)
 
     def coarse(self, bins: int = 100) -> np.ndarray:
         """Return (bins, 3): left edge, intra count, inter count, for a plot; bins divides BINS."""

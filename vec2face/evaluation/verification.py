@@ -234,13 +234,20 @@ def tar_nearest_far(
 
 
 def equal_error_rate(distances: np.ndarray, same: np.ndarray) -> float:
-    """Return the rate at which false accepts equal false rejects.
-
-    Between two points of the ROC curve the rates are taken as linear.
-    """
+    """Return the rate at which false accepts equal false rejects (see ``crossing``)."""
     false, true, _ = roc(distances, same)
-    gap = false - (1 - true)  # rises from -1 to 1
+    return crossing(false, 1 - true)
+
+
+def crossing(rising: np.ndarray, falling: np.ndarray) -> float:
+    """Return the value at which a curve that rises from 0 meets one that falls from 1.
+
+    Args:
+        rising: (P,), up to 1.
+        falling: (P,), down to 0, at the same points; both are linear between the points.
+    """
+    gap = rising - falling
     after = int(np.argmax(gap >= 0))
     before = after - 1
     share = -gap[before] / (gap[after] - gap[before])
-    return float(false[before] + share * (false[after] - false[before]))
+    return float(rising[before] + share * (rising[after] - rising[before]))

@@ -7,12 +7,16 @@ picture shows them, in pixels from the centre of the top left one.
 import csv
 import shutil
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import cv2
 import numpy as np
 
+from vec2face.faces.headers import kind
 from vec2face.faces.images import decode
+from vec2face.faces.listing import Images, is_hidden, start_of
+from vec2face.faces.reading import reading
 from vec2face.runtime.files import InputError, inside, whole_folder
 from vec2face.runtime.progress import Progress
 
@@ -30,7 +34,8 @@ TEMPLATE = np.array(
 Landmarks = Callable[[np.ndarray], np.ndarray | None]
 """From a picture uint8 (H, W, 3), RGB, to the (5, 2) points of its main face, None without one."""
 
-_IMAGES = {".jpg", ".jpeg", ".png", ".bmp"}
+_AS_NAMED = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm"}
+_BY_KIND = {"jpeg": ".jpg", "bmp": ".bmp", "webp": ".webp", "tiff": ".tiff", "pnm": ".ppm"}
 _HEADER = ["path", *(f"{axis}{i}" for i in range(1, 6) for axis in "xy")]
 
 
@@ -76,8 +81,9 @@ def align_folder(
 ) -> list[str]:
     """Align the pictures of a folder into another, under their names.
 
-    Pixels are taken as they are stored: an orientation in EXIF is ignored. Text files and CSVs come
-    along, so that a benchmark keeps its list of pairs.
+    Pixels are taken as they are stored: an orientation in EXIF is ignored. Pictures are told by
+    their ending or their content, and written in their own format. Text files and CSVs come along,
+    so that a benchmark keeps its list of pairs; hidden files do not.
 
     Args:
         source: the folder, with folders in it or without.
@@ -96,16 +102,29 @@ def align_folder(
     source, target = Path(source), Path(target)
     if target.exists() or target.resolve().is_relative_to(source.resolve()):
         raise InputError(f"{target}: exists or lies in {source}; choose a new place")
-    files = sorted(file for file in source.rglob("*") if file.is_file())
-    pictures = [file for file in files if file.suffix.lower() in _IMAGES]
+    files = sorted(
+        file
+        for file in source.rglob("*")
+        if file.is_file() and not is_hidden(str(file.relative_to(source)))
+    )
+    lists = [file for file in files if file.suffix.lower() in (".txt", ".csv")]
+    images = Images(source)
+    pictures = [
+        file
+        for file in files
+        if file not in lists and images.take(str(file.relative_to(source)), partial(start_of, file))
+    ]
+    images.report()
     if not pictures:
-        raise InputError(f"{source}: no pictures there; expected {', '.join(sorted(_IMAGES))}")
+        raise InputError(f"{source}: no pictures there; expected JPEG, PNG, BMP, WebP or TIFF")
     points = None if callable(landmarks) else _read_landmarks(Path(landmarks), source)
     left_out = []
     with whole_folder(target) as temporary:
         for file in Progress(pictures, "align", unit="picture"):
             name = str(file.relative_to(source))
-            picture = decode(file.read_bytes(), str(file))
+            with reading(file):
+                data = file.read_bytes()
+            picture = decode(data, str(file))
             found = landmarks(picture) if callable(landmarks) else (points or {}).get(file)
             if found is None:
                 left_out.append(name)
@@ -114,22 +133,25 @@ def align_folder(
                 crop = align(picture, found, size)
             except InputError as error:
                 raise InputError(f"{file}: {error}; correct or remove its landmarks") from None
-            _write(temporary / name, crop)
+            _write(temporary / name, crop, kind(data))
         if len(left_out) == len(pictures):
             raise InputError(f"{source}: no picture has landmarks; do the CSV's paths start there?")
-        for file in files:
-            if file.suffix.lower() in (".txt", ".csv"):
-                copy = temporary / file.relative_to(source)
-                copy.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(file, copy)
+        for file in lists:
+            copy = temporary / file.relative_to(source)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, copy)
     return left_out
 
 
-def _write(path: Path, crop: np.ndarray) -> None:
-    """Write in the format of the name; JPEG as ``images.encode`` does."""
+def _write(path: Path, crop: np.ndarray, form: str | None) -> None:
+    """Write in the format of the name, else of the picture's kind; JPEG as ``images.encode``."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    ending = path.suffix.lower()
+    if ending not in _AS_NAMED:
+        ending = _BY_KIND.get(form or "", ".png")
+    quality = [] if ending == ".webp" else [cv2.IMWRITE_JPEG_QUALITY, 95]  # a WebP loses nothing
     bgr = cv2.cvtColor(crop, cv2.COLOR_RGB2BGR)
-    path.write_bytes(cv2.imencode(path.suffix, bgr, [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes())
+    path.write_bytes(cv2.imencode(ending, bgr, quality)[1].tobytes())
 
 
 def _read_landmarks(path: Path, source: Path) -> dict[Path, np.ndarray]:
@@ -143,17 +165,16 @@ def _read_landmarks(path: Path, source: Path) -> dict[Path, np.ndarray]:
             raise InputError(f"{where}: {error}") from None
         except ValueError as error:
             raise InputError(f"{where}: {error}; expected a path and ten numbers") from None
-        if not file.is_file():
+        with reading(where):
+            there = file.is_file()
+        if not there:
             raise InputError(f"{where}: {file} is missing; put it there or remove the line")
     return points
 
 
 def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read ({error}); expected a CSV of landmarks") from None
-    rows = csv.reader(text.splitlines())
-    if next(rows, []) != _HEADER:
-        raise InputError(f"{path}, line 1: expected the header {','.join(_HEADER)}")
-    yield from ((rows.line_num, row) for row in rows if row)
+    with reading(path, "expected a CSV of landmarks"):
+        rows = csv.reader(path.read_text(encoding="utf-8-sig").splitlines())
+        if next(rows, []) != _HEADER:
+            raise InputError(f"{path}, line 1: expected the header {','.join(_HEADER)}")
+        yield from ((rows.line_num, row) for row in rows if row)

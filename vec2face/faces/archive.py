@@ -4,23 +4,27 @@ Nothing is ever written to disk, but a name that an archive has no business to h
 ``..``, a link) says that it was made to harm or by mistake, so the whole archive is refused.
 """
 
+import contextlib
+import io
 import os
 import posixpath
 import stat
 import tarfile
 import zipfile
-import zlib
 from array import array
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from vec2face.faces.listing import NamedFaces, Names, is_image, label_by_folder
+from vec2face.faces.listing import Images, NamedFaces, Names, label_by_folder
+from vec2face.faces.reading import reading
 from vec2face.runtime.files import InputError
 
 _LARGEST = 64 * 2**20  # bytes of one image; more is a trap or no face
 _BLOCK = 512  # of a tar
+_LONGEST = 2**20  # bytes of a tar's header with its long name
 _WINDOWS = 0  # among the systems that pack a .zip
 
 
@@ -36,11 +40,16 @@ class ZipSource(NamedFaces):
     def __init__(self, path: Path | str):
         self.path = Path(path)
         self.name = self.path.stem
-        try:
+        with reading(self.path, "copy it again"):
             self._zip = zipfile.ZipFile(self.path)
-        except (zipfile.BadZipFile, OSError, ValueError) as error:
-            raise InputError(f"{self.path}: not a whole .zip ({error}); copy it again") from error
-        members = []
+            members = list(self._images())
+        members.sort(key=lambda member: member[0])
+        self._members = [info for _, info in members]
+        self.names = Names(_once((name for name, _ in members), self.path))
+        self.labels = label_by_folder(self.names, self.path)
+
+    def _images(self) -> Iterator[tuple[str, zipfile.ZipInfo]]:
+        images = Images(self.path)
         for info in self._zip.infolist():
             name = info.filename
             if "/" not in name and info.create_system == _WINDOWS:
@@ -50,20 +59,20 @@ class ZipSource(NamedFaces):
                 raise InputError(f"{self.path}, {name}: is a link; {_REMEDY}")
             if info.flag_bits & 1:
                 raise InputError(f"{self.path}, {name}: is encrypted; unpack the archive")
-            if not info.is_dir() and is_image(name):
+            if not info.is_dir() and images.take(name, partial(self._start, info)):
                 _check_size(info.file_size, f"{self.path}, {name}")
-                members.append((name, info))
-        members.sort(key=lambda member: member[0])
-        self._members = [info for _, info in members]
-        self.names = Names(_once((name for name, _ in members), self.path))
-        self.labels = label_by_folder(self.names, self.path)
+                yield name, info
+        images.report()
+
+    def _start(self, info: zipfile.ZipInfo, size: int) -> bytes:
+        with contextlib.suppress(Exception), self._zip.open(info) as member:  # damaged: no image
+            return member.read(size)
+        return b""
 
     def encoded(self, i: int) -> bytes:
         """Return row i's image, unpacked; its checksum is compared."""
-        try:
+        with reading(self.where(i)):
             return self._zip.read(self._members[i])
-        except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError) as error:
-            raise InputError(f"{self.where(i)}: cannot be unpacked: {error}") from error
 
 
 class TarSource(NamedFaces):
@@ -85,31 +94,47 @@ class TarSource(NamedFaces):
         self._file = self.path.open("rb", buffering=0)
 
     def _walk(self, starts: array, sizes: array) -> Iterator[str]:
-        try:
-            with tarfile.open(self.path, "r:") as tar:
-                while (member := tar.next()) is not None:
-                    tar.members.clear()  # type: ignore[attr-defined]  # or all stay in memory
-                    name = _checked(member.name, self.path)
-                    if not (member.isreg() or member.isdir()) or member.issparse():
-                        raise InputError(f"{self.path}, {name}: is a link or device; {_REMEDY}")
-                    if member.isreg() and is_image(name):
-                        _check_size(member.size, f"{self.path}, {name}")
-                        starts.append(member.offset_data)
-                        sizes.append(member.size)
-                        yield name
-                end = tar.offset
-        except (tarfile.TarError, OSError, EOFError, ValueError) as error:
-            if isinstance(error, InputError):
-                raise
-            raise InputError(f"{self.path}: not a whole .tar ({error}); copy it again") from error
-        with self.path.open("rb") as file:  # tarfile takes a damaged header for the end
-            file.seek(end)
-            if file.read(_BLOCK) != bytes(_BLOCK):
-                raise InputError(f"{self.path}: damaged or cut off at byte {end}; copy it again")
+        images = Images(self.path)
+        with (
+            reading(self.path, "not a whole .tar; copy it again"),
+            _Headers(self.path.open("rb", buffering=0)) as file,
+            tarfile.open(fileobj=file, mode="r:") as tar,
+        ):
+            last = -1
+            while (member := tar.next()) is not None:
+                tar.members.clear()  # type: ignore[attr-defined]  # or all stay in memory
+                name = _checked(member.name, self.path)
+                if member.size < 0 or tar.offset <= last:  # it would be walked for ever
+                    raise InputError(f"{self.path}, {name}: {member.size} bytes; copy it again")
+                last = tar.offset
+                if not (member.isreg() or member.isdir()) or member.issparse():
+                    raise InputError(f"{self.path}, {name}: is a link or device; {_REMEDY}")
+                at = member.offset_data
+                if member.isreg() and images.take(name, lambda n: os.pread(file.fileno(), n, at)):  # noqa: B023
+                    _check_size(member.size, f"{self.path}, {name}")
+                    starts.append(at)
+                    sizes.append(member.size)
+                    yield name
+            # A damaged header is taken for the end.
+            if os.pread(file.fileno(), _BLOCK, tar.offset) != bytes(_BLOCK):
+                raise InputError(
+                    f"{self.path}: damaged or cut off at byte {tar.offset}; copy it again"
+                )
+        images.report()
 
     def encoded(self, i: int) -> bytes:
         """Return row i's image."""
-        return os.pread(self._file.fileno(), int(self._sizes[i]), int(self._starts[i]))
+        with reading(self.where(i)):
+            return os.pread(self._file.fileno(), int(self._sizes[i]), int(self._starts[i]))
+
+
+class _Headers(io.BufferedReader):
+    """Gives headers and nothing that only claims to be one: a claim of 2 GiB takes 2 GiB."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if size is None or not 0 <= size <= _LONGEST:
+            raise tarfile.ReadError(f"a header of {size} bytes")
+        return super().read(size)
 
 
 _REMEDY = "an archive of faces holds plain files only; unpack it if you trust it"

@@ -16,6 +16,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from vec2face.faces.database import DatabaseWriter
+from vec2face.faces.headers import kind
 from vec2face.faces.images import decode
 from vec2face.faces.record import RecordWriter
 from vec2face.faces.source import Corrupt, Source, readable
@@ -25,6 +26,7 @@ from vec2face.runtime.progress import Progress
 
 Form = Literal["rec", "lmdb", "folder", "store"]
 FORMS: tuple[Form, ...] = get_args(Form)
+_ENDINGS = {"png": "png", "gif": "gif", "bmp": "bmp", "webp": "webp", "tiff": "tif", "pnm": "ppm"}
 _LARGEST_RECORD_FILE = 2**24  # its header counts in float32
 
 
@@ -236,7 +238,7 @@ def _folders(destination: Path, people: int, images: int) -> Iterator[Append]:
             if label not in made:
                 identity.mkdir()
                 made.add(label)
-            ending = "png" if data.startswith(b"\x89PNG") else "jpg"
+            ending = _ENDINGS.get(kind(data) or "", "jpg")
             (identity / f"{written:0{long}d}.{ending}").write_bytes(data)
             written += 1
 

@@ -1,64 +1,117 @@
 """Encoded images, uint8 arrays and tensors. Everything is RGB."""
 
+import re
+
 import cv2
 import numpy as np
 import simplejpeg
 import torch
 from numba import njit
 
+from vec2face.faces.headers import claimed, is_read, jpeg_frame, kind, too_many
 from vec2face.runtime.files import InputError
 
-LARGEST = 1 << 28  # pixels; a small file may claim to hold more than any memory
-_JPEG, _SCAN, _END = b"\xff\xd8", b"\xff\xda", b"\xff\xd9"
+_SCAN, _END = b"\xff\xda", b"\xff\xd9"
 
 
 def decode(
     data: bytes, where: str, size: int | None = None, into: np.ndarray | None = None
 ) -> np.ndarray:
-    """Decode a JPEG or PNG.
+    """Decode a JPEG, PNG, BMP, WebP, TIFF, GIF or PPM.
 
     Args:
         data: the encoded image.
         where: names the image in an error, such as ``"a.rec, key 7"``.
-        size: if given, the image is resized to (size, size).
+        size: if given, the image must be square and is resized to (size, size).
         into: uint8; an image of this shape is written here and returned, without a copy.
 
     Returns:
         (H, W, 3) uint8, RGB.
 
     Raises:
-        InputError: if the bytes are no image, claim to be a huge one, or are a JPEG that ends early
-            (decoders fill the missing rest with grey without an error, so its end marker is looked
-            for).
+        InputError: if the bytes are no image, claim more pixels than such a file may, are damaged
+            or cut off (what a JPEG has too much, or the lack of its end marker alone, is no
+            damage), or ``size`` is given and the image is not square.
     """
-    image = None
-    if not data.startswith(_JPEG):
-        image = _decode_any(data, into)
-    elif data.endswith(_END) or data.rfind(_END) > data.rfind(_SCAN):
-        image = _decode_jpeg(data, where, into)
-    if image is None:
-        raise InputError(f"{where}: not a readable image ({len(data)} bytes); replace or remove it")
-    return image if size is None else resize(image, size)
-
-
-def _decode_jpeg(data: bytes, where: str, into: np.ndarray | None) -> np.ndarray | None:
     try:
-        height, width, *_ = simplejpeg.decode_jpeg_header(data)
-        if height * width <= LARGEST:
+        image = _decode_jpeg(data, into) if kind(data) == "jpeg" else _decode_other(data, into)
+    except (ValueError, cv2.error) as error:
+        raise InputError(
+            f"{where}: not a readable image ({len(data)} bytes; {error}); replace or remove it"
+        ) from error
+    if size is None:
+        return image
+    check_square(image, where)
+    return resize(image, size)
+
+
+def check_square(image: np.ndarray, where: str) -> None:
+    """Refuse an image that would be squashed to a square.
+
+    Raises:
+        InputError: if its sides differ.
+    """
+    height, width = image.shape[:2]
+    if height != width:
+        raise InputError(
+            f"{where}: {width} x {height} pixels; expected a square crop, aligned to five points "
+            "(python -m vec2face align)"
+        )
+
+
+def _decode_jpeg(data: bytes, into: np.ndarray | None) -> np.ndarray:
+    # Decoders fill what is missing with grey, without an error, if there is an end marker.
+    if not data.endswith(_END) and data.rfind(_END) <= (scan := data.rfind(_SCAN)):
+        if b"\xff\xc2" in data[:scan] or data.count(_SCAN) != 1:
+            raise ValueError("it ends early")  # even if a scan ends there, others may be missing
+        data += _END
+    width, height, channels = jpeg_frame(data)
+    _bound(width, height, len(data))
+    if channels == 4:  # the other decoder knows no way from CMYK to RGB
+        return _by_opencv(data, into)
+    if into is not None and into.shape != (height, width, 3):
+        into = None
+    while True:
+        try:
             return simplejpeg.decode_jpeg(data, "RGB", buffer=into)
-    except ValueError:  # it refuses colours other than these and the least damage
-        return _decode_any(data, into)
-    raise InputError(f"{where}: claims {width} x {height} pixels, too many for a face; remove it")
+        except ValueError as error:  # at the least warning
+            data = _without_harmless(data, str(error))
 
 
-def _decode_any(data: bytes, into: np.ndarray | None) -> np.ndarray | None:
-    """Decode whatever OpenCV knows; a JPEG to the same pixels as simplejpeg, in more time."""
+def _without_harmless(data: bytes, warning: str) -> bytes:
+    """Return a JPEG without what a decoder warns of, if that takes no pixel from it.
+
+    Raises:
+        ValueError: with the warning, if it is one of damage.
+    """
+    if found := re.search(r"(\d+) extraneous bytes before marker 0x(\w\w)", warning):
+        filler, marker = int(found[1]), bytes([0xFF, int(found[2], 16)])
+        # Filler is one byte again and again; other bytes are left over from a damaged scan.
+        for same in re.finditer(rb"(.)\1{%d}(?=%s)" % (filler - 1, re.escape(marker)), data, re.S):
+            return data[: same.start()] + data[same.end() :]
+    elif "unknown JFIF revision" in warning and (at := data.find(b"JFIF\0")) > 0:
+        return data[: at + 5] + b"\1" + data[at + 6 :]
+    raise ValueError(warning)
+
+
+def _bound(width: int, height: int, size: int) -> None:
+    if too_many(width, height, size):
+        raise ValueError(f"it claims {width} x {height} pixels, too many for a face")
+
+
+def _decode_other(data: bytes, into: np.ndarray | None) -> np.ndarray:
+    if not is_read(data):
+        raise ValueError(f"it is {kind(data) or 'no picture'}; expected JPEG or PNG")
+    _bound(*claimed(data), len(data))
+    return _by_opencv(data, into)
+
+
+def _by_opencv(data: bytes, into: np.ndarray | None) -> np.ndarray:
     flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
-    try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
-    except cv2.error:
-        return None
-    if into is not None and image is not None and image.shape == into.shape:
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    if image is None:
+        raise ValueError("it is damaged or cut off")
+    if into is not None and image.shape == into.shape:
         into[...] = image
         return into
     return image

@@ -1,15 +1,21 @@
 """Faces that lie in files of their own: ``identity/image.jpg`` folders and CSV lists."""
 
 import csv
+import logging
 import os
 import posixpath
+import re
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
+from vec2face.faces.headers import START, is_read
 from vec2face.runtime.files import InputError
+
+log = logging.getLogger(__name__)
 
 _IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff")
 _DEEPEST = 8  # folders in folders; more is a link that leads in a circle
@@ -72,8 +78,8 @@ class NamedFaces:
 class FolderSource(NamedFaces):
     """``identity/image.jpg``: the folder of an image is its identity.
 
-    Identities are numbered in the order of the sorted paths. Hidden files and files that are no
-    images by their ending are passed over.
+    Identities are numbered in the order of the sorted paths. Hidden files are passed over; files
+    that are no images, neither by their ending nor by their content, are counted and left out.
 
     Raises:
         InputError: if there are no images, or one lies in no identity's folder.
@@ -82,7 +88,9 @@ class FolderSource(NamedFaces):
     def __init__(self, path: Path | str):
         self.path = Path(path)
         self.name = self.path.name
-        self.names = Names(_walk(self.path))
+        images = Images(self.path)
+        self.names = Names(_walk(self.path, images))
+        images.report()
         self.labels = label_by_folder(self.names, self.path)
 
     def encoded(self, i: int) -> bytes:
@@ -100,11 +108,13 @@ class ListSource(NamedFaces):
     Columns ``path`` and ``label`` by a header in any capitals (others are ignored), or path and
     label without one, or the path alone: then an image's folder is its identity. A comma or a tab
     stands between.
-    Labels are whole numbers, taken as they are, or names, numbered in their sorted order.
+    Labels are whole numbers, taken as they are ("1.0" is 1), or names, numbered in their sorted
+    order. An image may come more than once, but with one label.
 
     Raises:
         InputError: if the first line is neither a header nor an image's, a line has no path or no
-            label, or a path leads out of the list's folder.
+            label, a path leads out of the list's folder, an image has two labels, or a label is a
+            number below 0 or a fraction.
     """
 
     def __init__(self, path: Path | str):
@@ -126,8 +136,16 @@ class ListSource(NamedFaces):
         if given:
             values = _values(list(numbers), self.path)
             self.labels = values[np.frombuffer(given, np.int64)][order]
+            self._refuse_two_labels()
         else:
             self.labels = label_by_folder(self.names, self.path)
+
+    def _refuse_two_labels(self) -> None:
+        for i in np.flatnonzero(np.diff(self.labels)).tolist():  # rows are sorted by name
+            if self.names[i] == self.names[i + 1]:
+                raise InputError(
+                    f"{self.where(i)}: has two labels; whom does it show? Remove the other lines"
+                )
 
     def _lines(self) -> Iterator[tuple[str, str | None]]:
         """Yield (path below the list's folder, label or None) of every line."""
@@ -163,6 +181,8 @@ class ListSource(NamedFaces):
 
     def _below(self, name: str, line: int) -> str:
         folder = str(self._folder)
+        if "\\" in name and "/" not in name and not (self._folder / name).exists():
+            name = name.replace("\\", "/")  # as Windows writes
         inside = posixpath.relpath(posixpath.join(folder, name), folder)
         if not name or inside == "." or inside.split("/")[0] == "..":
             raise InputError(
@@ -176,15 +196,48 @@ class ListSource(NamedFaces):
         return _read(self._folder / self.names[i])
 
 
-def is_image(name: str) -> bool:
-    """Whether a member's or file's name is that of an image, by its ending; hidden ones are not."""
-    parts = name.split("/")
-    hidden = any(p.startswith(".") or p == "__MACOSX" for p in parts)
-    return not hidden and parts[-1].lower().endswith(_IMAGES)
+class Images:
+    """Tells images from other files of a folder or archive, and counts those it leaves out."""
+
+    def __init__(self, path: Path):
+        self._path, self._others, self._first = path, 0, ""
+
+    def take(self, name: str, start: Callable[[int], bytes]) -> bool:
+        """Tell whether a file is taken: it has an image's ending, or an image's content.
+
+        Args:
+            name: its path with ``/``. Hidden files are neither taken nor counted; Apple's ``._x``
+                beside every ``x`` is one.
+            start: gives so many bytes of its start; called only if the ending says nothing.
+        """
+        if is_hidden(name):
+            return False
+        if name.lower().endswith(_IMAGES) or is_read(start(START)):
+            return True
+        self._first = self._first or name
+        self._others += 1
+        return False
+
+    def report(self) -> None:
+        """Say how many files were left out."""
+        if self._others:
+            log.warning(
+                "%s: %d files left out that are no JPEG, PNG, BMP, WebP, TIFF, GIF or PPM; the "
+                "first: %s",
+                *(self._path, self._others, self._first),
+            )
+
+
+def is_hidden(name: str) -> bool:
+    """Tell whether a path has a hidden part, or lies where Apple's archives put such files."""
+    return any(part.startswith(".") or part == "__MACOSX" for part in name.split("/"))
 
 
 def label_by_folder(names: Names, path: Path) -> np.ndarray:
     """Number the folders of ``names`` in the order of their first appearance: (len,) int64.
+
+    An identity is the folder an image lies in. If there are more of these than outer folders, as
+    in person/video/frame.jpg, a warning says so: the outer ones may be the people.
 
     Raises:
         InputError: if there are no names, or one is in no folder.
@@ -200,10 +253,42 @@ def label_by_folder(names: Names, path: Path) -> np.ndarray:
         labels[i] = numbers.setdefault(folder, len(numbers))
     if not len(labels):
         raise InputError(f"{path}: no images there; expected identity/image.jpg")
+    parts = [folder.split("/") for folder in numbers]
+    common = 0
+    while common < min(map(len, parts)) and len({some[common] for some in parts}) == 1:
+        common += 1
+    outer = {tuple(some[: common + 1]) for some in parts}
+    if len(outer) < len(parts) and len(outer) > 1:
+        log.warning(
+            "%s: images lie in %d folders within %d others; each of the %d counts as an identity. "
+            "If the outer ones do, give a .csv of path,label",
+            *(path, len(parts), len(outer), len(parts)),
+        )
     return labels
 
 
-def _walk(folder: Path, above: str = "", depth: int = 0) -> Iterator[str]:
+def labels_by_key(path: Path, keys: np.ndarray) -> np.ndarray:
+    """Return the label of every record, (len,) int64, from a list of ``key <tab> path``.
+
+    The folder in the path is the identity, as in ``label_by_folder``; DCFace has such lists.
+
+    Raises:
+        InputError: naming the line that is none, or the key that the list does not have.
+    """
+    paths: dict[int, str] = {}
+    with path.open(encoding="utf-8-sig") as file:
+        for number, line in enumerate(file, 1):
+            key, _, name = line.rstrip("\r\n").partition("\t")
+            if not re.fullmatch("[0-9]{1,18}", key) or not name:
+                raise InputError(f"{path}, line {number}: {line!r:.60}; expected a key and a path")
+            paths[int(key)] = name.replace("\\", "/")
+    missing = [key for key in keys.tolist() if key not in paths]
+    if missing:
+        raise InputError(f"{path}: has no key {missing[0]}; it belongs to another record file")
+    return label_by_folder(Names(paths[key] for key in keys.tolist()), path)
+
+
+def _walk(folder: Path, images: Images, above: str = "", depth: int = 0) -> Iterator[str]:
     """Yield the images below ``folder`` in the order of their whole sorted paths."""
     if depth > _DEEPEST:
         raise InputError(f"{folder}: folders {depth} deep; does a link lead in a circle?")
@@ -214,9 +299,17 @@ def _walk(folder: Path, above: str = "", depth: int = 0) -> Iterator[str]:
         if entry.startswith("."):
             continue
         if entry.endswith("/"):
-            yield from _walk(folder / entry, above + entry, depth + 1)
-        elif is_image(entry):
+            yield from _walk(folder / entry, images, above + entry, depth + 1)
+        elif images.take(above + entry, partial(start_of, folder / entry)):
             yield above + entry
+
+
+def start_of(file: Path, size: int) -> bytes:
+    """Return so many bytes of a file's start."""
+    if not file.is_file():  # a pipe would be waited for
+        return b""
+    with file.open("rb") as opened:
+        return opened.read(size)
 
 
 def _read(file: Path) -> bytes:
@@ -237,7 +330,23 @@ def _values(labels: list[str], path: Path) -> np.ndarray:
     """Turn label texts into numbers: as they are if all are whole numbers, else by sorted rank."""
     if not all(labels):
         raise InputError(f"{path}: a line without a label; a line is path,label")
-    if all(label.isascii() and label.isdigit() and len(label) < 19 for label in labels):
-        return np.array([int(label) for label in labels], np.int64)
+    numbers = [label for label in labels if _NUMBER.fullmatch(label)]
+    whole = [label for label in numbers if _WHOLE.fullmatch(label)]
+    wrong = [label for label in numbers if label.startswith("-")]
+    if len(numbers) == len(labels):
+        wrong += [label for label in numbers if not _WHOLE.fullmatch(label)]
+    elif len({int(float(label)) for label in whole}) < len(whole):
+        wrong += [label for label in whole if "." in label or label.startswith("0")]
+    if wrong:
+        raise InputError(
+            f"{path}: the label {wrong[0]!r} is no whole number >= 0, and no name; remove its "
+            "lines or name the person"
+        )
+    if len(whole) == len(labels):
+        return np.array([int(label.partition(".")[0]) for label in labels], np.int64)
     rank = {label: i for i, label in enumerate(sorted(labels))}
     return np.array([rank[label] for label in labels], np.int64)
+
+
+_WHOLE = re.compile(r"[0-9]{1,18}(\.0*)?")
+_NUMBER = re.compile(r"[+-]?([0-9]{1,18}(\.[0-9]*)?|\.[0-9]+)(e[+-]?[0-9]+)?", re.IGNORECASE)

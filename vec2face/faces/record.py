@@ -9,8 +9,12 @@ Layout (RecordIO of DMLC, with MXNet's image header), all numbers little-endian:
   part 0;
 * payload: ``flag, label, id, id2`` as ``<IfQQ``, then ``flag`` float32 labels if ``flag > 0``, then
   the encoded image;
-* if record 0 has ``flag > 0`` it is a header: its first label is one more than the last image's
-  key, and later records (one an identity) hold no image. Without it every record is an image.
+* if record 0 has ``flag > 0`` and no image it is a header: its first label is one more than the
+  last image's key, and later records (one an identity) hold no image. Without it every record is
+  an image.
+
+DCFace's files have the label 0 everywhere; ``list.txt`` beside them has lines ``key <tab> path``,
+and the folder in the path is the identity.
 """
 
 import contextlib
@@ -168,8 +172,8 @@ class RecordFile:
         if not len(zero):
             return keys, offsets
         payload = self._payload(int(offsets[zero[0]]), "key 0")
-        labels, _ = unpack(payload, f"{self.path}, key 0")
-        if _HEAD.unpack_from(payload)[0] == 0:
+        labels, image = unpack(payload, f"{self.path}, key 0")
+        if image or _HEAD.unpack_from(payload)[0] == 0:
             return keys, offsets
         if not 1 <= labels[0] < 2**32 or labels[0] != int(labels[0]):
             raise InputError(f"{self.path}: the header record counts {labels[0] - 1} images")
@@ -197,11 +201,10 @@ class RecordFile:
             payload = self._payload(int(offsets[i]), f"key {key}")
             return len(unpack(payload, f"{self.path}, key {key}")[1]) > 0
 
-        if end > 2**24:
-            while holds_image(end):
-                end += 1
-            while end > 1 and not holds_image(end - 1):
-                end -= 1
+        rounding = int(np.spacing(np.float32(end)))  # what the header may be off by
+        if rounding > 1:
+            near = range(end - rounding, end + rounding + 1)
+            end = max((key + 1 for key in near if holds_image(key)), default=end)
         return end
 
     def __len__(self) -> int:

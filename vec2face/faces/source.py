@@ -12,8 +12,9 @@ import numpy as np
 from vec2face.faces import database
 from vec2face.faces.archive import TarSource, ZipSource
 from vec2face.faces.database import DatabaseSource
-from vec2face.faces.images import decode, resize
-from vec2face.faces.listing import FolderSource, ListSource
+from vec2face.faces.images import check_square, decode, resize
+from vec2face.faces.listing import FolderSource, ListSource, labels_by_key
+from vec2face.faces.reading import read_array, reading
 from vec2face.faces.record import RecordFile
 from vec2face.faces.store import FaceStore
 from vec2face.runtime.files import InputError
@@ -64,6 +65,7 @@ class RecordSource(RecordFile):
     """One ``.rec`` with its ``.idx``, as a source.
 
     With ``skip``, records whose label cannot be read have the label -1 instead of being an error.
+    If all records have one label, those of a ``list.txt`` beside them count (as DCFace has it).
     """
 
     def __init__(self, path: Path | str, *, skip: bool = False):
@@ -74,7 +76,11 @@ class RecordSource(RecordFile):
     @cached_property
     def labels(self) -> np.ndarray:
         """(images,) int64, read from the records without decoding an image."""
-        return self.read_labels(skip=self._skip)
+        labels = self.read_labels(skip=self._skip)
+        beside = self.path.with_name("list.txt")
+        if len(np.unique(labels[labels >= 0])) < 2 and beside.is_file():
+            return np.where(labels < 0, -1, labels_by_key(beside, self.keys))
+        return labels
 
     def feature(self, i: int) -> np.ndarray | None:
         """Return nothing: records hold no features."""
@@ -135,7 +141,8 @@ def open_source(
         InputError: if there is nothing of the kind, or it is incomplete, damaged or altered.
     """
     path = Path(path)
-    source = _open(path, verify, corrupt == "skip")
+    with reading(path):
+        source = _open(path, verify, corrupt == "skip")
     if corrupt == "skip" and isinstance(source, RecordSource | DatabaseSource):
         bad = np.flatnonzero(source.labels < 0)
         if len(bad):
@@ -152,8 +159,9 @@ def _open(path: Path, verify: bool, skip: bool) -> Source:
         store = FaceStore(path)
         return store.verify() if verify else store
     if path.is_dir():
-        if (path / "train.rec").is_file():
-            return RecordSource(path / "train.rec", skip=skip)
+        for name in ("train.rec", "file.rec"):  # insightface's, DCFace's
+            if (path / name).is_file():
+                return RecordSource(path / name, skip=skip)
         return DatabaseSource(path, skip=skip) if (path / "data.mdb").is_file() else _folder(path)
     if path.suffix == ".rec":
         return RecordSource(path, skip=skip)
@@ -185,10 +193,7 @@ def _folder(path: Path) -> FolderSource:
 
 def _load_mask(path: Path, rows: int) -> np.ndarray:
     """Return the row positions of a mask, checked against the number of rows."""
-    try:
-        mask = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise InputError(f"{path}: not a mask, an .npy of row positions: {error}") from error
+    mask = np.array(read_array(path))
     if mask.ndim != 1 or mask.dtype.kind not in "iu" or not len(mask):
         raise InputError(f"{path}: {mask.dtype} {mask.shape}; a mask is a row of whole numbers")
     if mask.min() < 0 or mask.max() >= rows:
@@ -202,7 +207,7 @@ def load_images(
     """Decode rows (all, or ``indices``) to (N, size, size, 3) uint8 RGB, in threads.
 
     Raises:
-        InputError: naming the record of an image that cannot be decoded.
+        InputError: naming the record of an image that cannot be decoded or is not square.
     """
     rows = range(len(source)) if indices is None else [int(i) for i in indices]
     images = np.empty((len(rows), size, size, 3), np.uint8)
@@ -215,6 +220,7 @@ def load_images(
             image = decode(source.encoded(rows[n]), source.where(rows[n]), into=into)
             same = image.shape == place.shape
             if into is None or not same:
+                check_square(image, source.where(rows[n]))
                 place[...] = resize(image, size)
 
     starts = range(0, len(rows), _TOGETHER)

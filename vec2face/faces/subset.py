@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vec2face.faces.images import decode
+from vec2face.faces.images import check_square, decode
 from vec2face.faces.source import Source
 from vec2face.faces.store import is_whole
 from vec2face.faces.store_writer import IMAGES_PER_SHARD, FaceStoreWriter, join_stores
@@ -144,14 +144,16 @@ def copy_rows(
         skipped: messages naming the entries left out, counted in the manifest.
 
     Raises:
-        InputError: if the first image cannot be decoded (its side goes into the manifest), naming
-            its record; if the disk is full.
+        InputError: if the first image cannot be decoded or is not square (its side goes into the
+            manifest), naming its record; if the disk is full.
     """
     labels = np.unique(source.labels[rows], return_inverse=True)[1]
     size = 0
     if len(rows):
         first = int(rows[0])
-        size = decode(source.encoded(first), source.where(first)).shape[0]
+        image = decode(source.encoded(first), source.where(first))
+        check_square(image, source.where(first))
+        size = len(image)
     parts = cut(0, len(rows), IMAGES_PER_SHARD)
     paths = [Path(work) / f"store-{number:05d}" for number in range(len(parts))]
 

@@ -1,4 +1,4 @@
-"""The patch discriminator of the adversarial loss (``method.md`` 3, last paragraph)."""
+"""The patch discriminator of the adversarial loss, in the layout of the authors' code."""
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +13,7 @@ class PatchDiscriminator(nn.Module):
             others share the rest. The paper's 15 x 15 kernels are costly on a CPU.
     """
 
-    def __init__(self, width: int = 64, kernels: tuple[int, ...] = (3, 7, 15)):
+    def __init__(self, width: int, kernels: tuple[int, ...]):
         super().__init__()
         rest = len(kernels) - 1
         shares = [width // 2] + [width // 2 // rest] * rest if rest else [width]

@@ -8,7 +8,6 @@ Shapes in comments: B images, R = 49 rows of the feature map, W encoder width, D
 
 import json
 import math
-from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -19,64 +18,36 @@ from safetensors.torch import load_file, save_file
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
+from vec2face.config import GeneratorConfig
 from vec2face.generator.masks import ROWS
 from vec2face.runtime.files import InputError, whole_file
 
 SIDE = 7  # the 49 rows form a 7 x 7 map
 
 
-@dataclass(frozen=True)
-class GeneratorConfig:
-    """Sizes of the generator; the defaults are the paper's ViT-Base at 112 pixels.
+class Vec2Face(nn.Module):
+    """Turns features of a face recognizer into face images.
 
-    ``released`` follows the authors' code where it differs from the paper: in the image decoder a
-    shortcut that changes channels sees its block's output instead of the input; in training the
-    adversarial loss has weight 1 instead of the adaptive one; and the images of a batch share one
-    mask ratio. Weights of theirs need it, and reading them switches it on.
+    Args:
+        config: the sizes.
+        dimension: length of the features.
+
+    Attributes:
+        image_size: side of the images in pixels; 7, doubled from level to level.
     """
 
-    features: int = 512  # dimension of the recognizer's feature
-    image_size: int = 112  # 7 * 2**n
-    width: int = 768  # encoder width
-    decoder_width: int = 768
-    encoder_blocks: int = 12
-    encoder_heads: int = 12
-    decoder_blocks: int = 8
-    decoder_heads: int = 16
-    mlp_ratio: float = 4.0
-    dropout: float = 0.1
-    front_channels: int = 256  # channels of the 7 x 7 map
-    channels: tuple[int, ...] = (128, 128, 256, 256, 512)  # fine to coarse, one a level
-    residual_blocks: int = 2  # a level
-    groups: int = 32  # of the decoder's GroupNorm; the largest common divisor with the channels
-    position_std: float = 0.02  # initialisation of the position embeddings
-    expansion_std: float = 1.0  # initialisation of the 1 -> 49 expansion's weights
-    residual_gain: float = 1.0  # initialisation of the blocks' branches, over sqrt(2 * blocks)
-    released: bool = False  # with the slips that the authors' weights were trained with, see below
-
-    def __post_init__(self) -> None:
-        doublings = int(math.log2(self.image_size / SIDE))
-        if SIDE * 2**doublings != self.image_size or len(self.channels) != doublings + 1:
-            raise InputError(
-                f"generator: image_size {self.image_size} must be 7 * 2**n with n + 1 channels, "
-                f"one per level from fine to coarse; got channels {list(self.channels)}"
-            )
-
-
-class Vec2Face(nn.Module):
-    """Turns features of a face recognizer into face images."""
-
-    def __init__(self, config: GeneratorConfig):
+    def __init__(self, config: GeneratorConfig, dimension: int):
         super().__init__()
-        self.config = config
-        c = config
+        self.config = c = config
+        self.dimension = dimension
+        self.image_size = SIDE * 2 ** (len(c.channels) - 1)
         # Features enter standardised by one offset per dimension and one scale (fitted, not
         # learnt), so that recognizers of any feature scale start training alike.
         self.feature_mean: Tensor
         self.feature_std: Tensor
-        self.register_buffer("feature_mean", torch.zeros(c.features))
+        self.register_buffer("feature_mean", torch.zeros(dimension))
         self.register_buffer("feature_std", torch.ones(()))
-        self.embed = nn.Linear(c.features, c.width)
+        self.embed = nn.Linear(dimension, c.width)
         self.expand = nn.Linear(1, ROWS)
         self.encoder_position = nn.Parameter(torch.empty(1, 1 + ROWS, c.width))
         self.encoder_input_norm = nn.LayerNorm(c.width, eps=1e-6)
@@ -90,11 +61,6 @@ class Vec2Face(nn.Module):
         self.to_map = nn.Linear(c.decoder_width, c.front_channels)
         self.to_image = ImageDecoder(c)
         self._initialise()
-
-    @property
-    def image_size(self) -> int:
-        """Side of the images, in pixels."""
-        return self.config.image_size
 
     def _initialise(self) -> None:
         for module in self.modules():
@@ -170,7 +136,9 @@ class Vec2Face(nn.Module):
         """Write weights and sizes as one safetensors file."""
         with whole_file(path) as temporary:
             tensors = {k: v.contiguous() for k, v in self.state_dict().items()}
-            save_file(tensors, temporary, {"config": json.dumps(asdict(self.config))})
+            sizes = {"features": self.dimension, "image_size": self.image_size}
+            sizes |= self.config.model_dump()
+            save_file(tensors, temporary, {"config": json.dumps(sizes)})
 
     @classmethod
     def load(cls, path: Path | str) -> "Vec2Face":
@@ -181,11 +149,11 @@ class Vec2Face(nn.Module):
         """
         try:
             with safe_open(str(path), "pt") as file:
-                config = json.loads((file.metadata() or {})["config"])
-            config["channels"] = tuple(config["channels"])
-            model = cls(GeneratorConfig(**config))
+                sizes = json.loads((file.metadata() or {})["config"])
+            dimension, _ = sizes.pop("features"), sizes.pop("image_size")
+            model = cls(GeneratorConfig(**sizes), dimension)
             model.load_state_dict(load_file(str(path)))
-        except (OSError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
             raise InputError(f"{path}: not a generator written by this project: {error}") from error
         return model.eval()
 

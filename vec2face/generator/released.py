@@ -12,8 +12,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from vec2face.config import GeneratorConfig
 from vec2face.generator.masks import ROWS
-from vec2face.generator.network import SIDE, GeneratorConfig, Vec2Face
+from vec2face.generator.network import Vec2Face
 from vec2face.recognizers.weights import SUFFIXES, load_into, read_checkpoint
 from vec2face.runtime.files import InputError, whole_file
 
@@ -78,12 +79,12 @@ def read_generator(path: Path | str, heads: tuple[int, int] | None = None) -> Ve
     except KeyError as error:
         raise InputError(f"{path}: {KEY} lacks {error}; download it again") from error
     with torch.device("meta"):
-        generator = Vec2Face(config)
+        generator = Vec2Face(config, tensors["latent_prior_proj_f.weight"].shape[1])
     names = {theirs: ours for ours, theirs in _names(generator).items()}
     own = {names.get(name, name): value.float() for name, value in tensors.items()}
     if "encoder_position" in own:
         own["encoder_position"] = own["encoder_position"][None]
-    own |= {"feature_mean": torch.zeros(config.features), "feature_std": torch.ones(())}
+    own |= {"feature_mean": torch.zeros(generator.dimension), "feature_std": torch.ones(())}
     load_into(generator, own, path)
     return generator.eval()
 
@@ -143,13 +144,11 @@ def import_generator(
 def _config(
     tensors: dict[str, Tensor], heads: tuple[int, int] | None, where: Path | str
 ) -> GeneratorConfig:
-    width, features = tensors["latent_prior_proj_f.weight"].shape
+    width = len(tensors["latent_prior_proj_f.weight"])
     if heads is None and width not in ENCODER_HEADS:
         raise InputError(f"{where}: of width {width}, so its heads are not known; state them")
     levels = _count(tensors, "im_decoder.up.")
     return GeneratorConfig(
-        features=features,
-        image_size=SIDE * 2 ** (levels - 1),
         width=width,
         decoder_width=len(tensors["decoder_embed.weight"]),
         encoder_blocks=_count(tensors, "blocks."),
@@ -162,6 +161,11 @@ def _config(
             len(tensors[f"im_decoder.up.{level}.block.0.conv1.weight"]) for level in range(levels)
         ),
         residual_blocks=_count(tensors, "im_decoder.up.0.block."),
+        groups=32,
+        dropout=0.1,  # this and what follows matter in training alone
+        position_std=0.02,
+        expansion_std=1.0,
+        residual_gain=1.0,
         released=True,
     )
 

@@ -1,8 +1,9 @@
 """One step of the generator's training: networks, losses, gradients, update (paper section 3.2).
 
-Parameters are float32. With ``training.precision`` bfloat16 or float16 the generator and the
-discriminator compute in it where autocast deems that safe; attention, the losses, LPIPS and the
-frozen recognizer stay in float32, as in the released code.
+Parameters are float32, or PyTorch's default type if it is another. With ``training.precision``
+bfloat16 or float16 the generator and the discriminator compute in it where autocast deems that
+safe; attention, the losses, LPIPS and the frozen recognizer stay in the parameters' type, as in the
+released code.
 """
 
 import contextlib
@@ -21,7 +22,7 @@ from vec2face.config import Params, Training
 from vec2face.generator import losses
 from vec2face.generator.batches import Batch, Piece
 from vec2face.generator.discriminator import PatchDiscriminator
-from vec2face.generator.network import GeneratorConfig, Vec2Face
+from vec2face.generator.network import Vec2Face
 from vec2face.generator.optimizers import adamw, optimizers, rate
 from vec2face.randomness import torch_seed
 from vec2face.recognizers.features import open_network
@@ -46,11 +47,12 @@ class GeneratorRun:
         self.seed, self.group, self.device = params.seed, group, group.device
         on_gpu = group.device.type == "cuda"
         layout = torch.channels_last if on_gpu else torch.preserve_format
-        move: dict[str, Any] = {"device": group.device, "memory_format": layout}
+        self.dtype = torch.get_default_dtype()
+        move: dict[str, Any] = {
+            "device": group.device, "dtype": self.dtype, "memory_format": layout
+        }  # fmt: skip
 
-        sizes = params.generator.model_dump() | {"channels": tuple(params.generator.channels)}
-        config = GeneratorConfig(features=features.shape[1], image_size=params.image_size, **sizes)
-        self.generator = Vec2Face(config)
+        self.generator = Vec2Face(params.generator, features.shape[1])
         self.generator.standardise(*group.gather(_statistics(features) if group.main else None)[0])
         self.generator.to(**move)
         self.average: Vec2Face | None = None
@@ -61,7 +63,7 @@ class GeneratorRun:
         self.discriminator: PatchDiscriminator | None = None
         if self.losses.adversarial:
             d = self.hyper.discriminator
-            self.discriminator = PatchDiscriminator(d.width, tuple(d.kernels)).to(**move)
+            self.discriminator = PatchDiscriminator(d.width, d.kernels).to(**move)
             self.optimizer_d = adamw(self.discriminator.parameters(), d.lr, self.hyper, on_gpu)
             self.judge = self._trained(_Pass(self.discriminator, _judge))
         self.recognizer = open_network(params.paths.recognizer).to(**move)
@@ -116,7 +118,7 @@ class GeneratorRun:
                 with last_round(self.judge, piece.number == last):
                     with self._precision():
                         logits = self.judge(*pair)
-                    loss = losses.discriminator(*(x.float() for x in logits))
+                    loss = losses.discriminator(*(x.to(self.dtype) for x in logits))
                     self.scaler.scale(loss / len(batch.pieces)).backward()
                 values[piece.number]["discriminator"] = loss
         return self._update(batch, values, adversary)
@@ -125,17 +127,18 @@ class GeneratorRun:
         self, piece: Piece, progress: float, adversary: PatchDiscriminator | None
     ) -> tuple[Tensor, dict[str, Tensor], tuple[Tensor, Tensor]]:
         """Return the weighted sum of a micro-batch's losses, each loss, and (real, fake)."""
-        inputs = (piece.real, piece.features, piece.drop, piece.mask)
-        real, features, drop, mask = (x.to(self.device, non_blocking=True) for x in inputs)
+        inputs, masks = (piece.real, piece.features), (piece.drop, piece.mask)
+        real, features = (x.to(self.device, self.dtype, non_blocking=True) for x in inputs)
+        drop, mask = (x.to(self.device, non_blocking=True) for x in masks)
         with self._precision():
-            fake, decoded = (x.float() for x in self.painter(features, drop, mask))
+            fake, decoded = (x.to(self.dtype) for x in self.painter(features, drop, mask))
         parts = self._reconstruction(fake, real, features, decoded, progress)
         total = torch.stack([weight * value for weight, value in parts.values()]).sum()
         values = {name: value for name, (_, value) in parts.items()}
         if adversary:
             with self._precision():
                 logits = adversary(fake)
-            loss = losses.adversarial(logits.float())
+            loss = losses.adversarial(logits.to(self.dtype))
             balance: float | Tensor = 1.0
             if not self.generator.config.released:
                 both = self.scaler.scale(total), self.scaler.scale(loss)

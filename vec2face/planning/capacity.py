@@ -82,8 +82,8 @@ class Networks:
 def networks(p: Params) -> Networks:
     """Count the four networks of ``p`` that take the time."""
     return Networks(
-        generator_cost(p, p.training.masks.minimum),
-        generator_cost(p, p.sampling.masks.minimum),
+        generator_cost(p.generator, p.training.masks.minimum),
+        generator_cost(p.generator, p.sampling.masks.minimum),
         backbone_cost("iresnet100"),
         backbone_cost(p.fr.backbone),
     )

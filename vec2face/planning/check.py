@@ -189,8 +189,8 @@ def _recognizer(path: str) -> str:
 
 
 def _generator(path: str) -> str:
-    config = open_generator(path).config
-    return f"{config.features} numbers to {config.image_size} pixels"
+    generator = open_generator(path)
+    return f"{generator.dimension} numbers to {generator.image_size} pixels"
 
 
 def _lpips(path: str) -> str:

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from vec2face.config import Params
+from vec2face.config import GeneratorConfig, Params
 from vec2face.generator.discriminator import PatchDiscriminator
 from vec2face.generator.masks import ROWS
-from vec2face.generator.network import SIDE, GeneratorConfig, Vec2Face
+from vec2face.generator.network import SIDE, Vec2Face
 from vec2face.recognizers.backbones import build_backbone
 from vec2face.recognizers.features import open_network
 
@@ -93,19 +93,15 @@ def _count(net: nn.Module, x: Tensor) -> Cost:
     )
 
 
-def generator_cost(p: Params, drop: float) -> Cost:
+@cache
+def generator_cost(config: GeneratorConfig, drop: float) -> Cost:
     """Count the generator when a share ``drop`` of the rows does not enter the encoder.
 
     The linear layers between its three parts, under one percent, are left out.
     """
-    sizes = p.generator.model_dump() | {"channels": tuple(p.generator.channels)}
-    return _generator_cost(GeneratorConfig(image_size=p.image_size, **sizes), drop)
 
-
-@cache
-def _generator_cost(config: GeneratorConfig, drop: float) -> Cost:
     def part(name: str) -> Callable[[], nn.Module]:
-        return lambda: Vec2Face(config).get_submodule(name)
+        return lambda: Vec2Face(config, dimension=512).get_submodule(name)
 
     kept_rows = 1 + int(ROWS * (1 - drop))
     return (
@@ -164,11 +160,11 @@ def pipeline_cost(
     """
     teacher = recognizer or backbone_cost("iresnet100")
     judges = teacher.forward + (second or teacher).forward
-    fr = backbone_cost(p.fr.backbone, p.image_size, p.fr.embedding, tuple(p.fr.widths) or None)
+    fr = backbone_cost(p.fr.backbone, p.image_size, p.fr.embedding, p.fr.widths or None)
     t, w, d = p.training, p.training.losses, p.training.discriminator
-    train = generator_cost(p, t.masks.minimum)
-    sample = generator_cost(p, p.sampling.masks.minimum)
-    judge = _discriminator_cost(d.width, tuple(d.kernels), p.image_size)
+    train = generator_cost(p.generator, t.masks.minimum)
+    sample = generator_cost(p.generator, p.sampling.masks.minimum)
+    judge = _discriminator_cost(d.width, d.kernels, p.image_size)
     faces = p.subset.identities * p.subset.images_per_identity
     made = p.identities * p.images_per_identity
     jpeg = JPEG_BYTES_PER_PIXEL * p.image_size**2

@@ -5,58 +5,14 @@ resolution, photometric change, random erasing. All numbers of one image come fr
 (seed, epoch, image index), so neither batch size nor worker nor a restart changes a pixel.
 """
 
-from dataclasses import dataclass
-
 import cv2
 import numpy as np
 
+from vec2face.config import Augmentation
 from vec2face.randomness import stream
 
 DRAWS = 24
 _INTERPOLATIONS = (cv2.INTER_NEAREST, cv2.INTER_LINEAR, cv2.INTER_AREA, cv2.INTER_CUBIC)
-
-
-@dataclass(frozen=True)
-class Augmentation:
-    """Probabilities and strengths.
-
-    Attributes:
-        flip: probability of mirroring left and right.
-        crop: probability that only a window of the face stays visible, in its place, on black.
-        low_resolution: probability of shrinking and enlarging again.
-        photometric: probability of changing brightness, contrast and saturation.
-        erasing: probability of blanking a rectangle with random grey.
-        least_window: smallest share of the image's area that a window shows, in (0, 1].
-        least_resolution: smallest side after shrinking, as a share of the side, in (0, 1].
-        photometric_change: the three factors are drawn from 1 - change to 1 + change.
-        erased: smallest and largest share of the area that erasing blanks.
-    """
-
-    flip: float = 0.5
-    crop: float = 0.3
-    low_resolution: float = 0.3
-    photometric: float = 0.3
-    erasing: float = 0.3
-    least_window: float = 0.2
-    least_resolution: float = 0.2
-    photometric_change: float = 0.5
-    erased: tuple[float, float] = (0.02, 0.2)
-
-    def __post_init__(self) -> None:
-        """Refuse values outside their ranges, naming the field."""
-        for name in ("flip", "crop", "low_resolution", "photometric", "erasing"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} is a probability, not {getattr(self, name)}")
-        for name in ("least_window", "least_resolution"):
-            if not 0 < getattr(self, name) <= 1:
-                raise ValueError(f"{name} is in (0, 1], not {getattr(self, name)}")
-        if not 0 <= self.photometric_change <= 1:
-            raise ValueError(f"photometric_change is in [0, 1], not {self.photometric_change}")
-        if not 0 < self.erased[0] <= self.erased[1] <= 1:
-            raise ValueError(f"erased is a rising pair in (0, 1], not {self.erased}")
-
-
-NONE = Augmentation(flip=0, crop=0, low_resolution=0, photometric=0, erasing=0)
 
 
 def augment(
@@ -75,29 +31,24 @@ def augment(
         uint8 (B, H, W, 3), a new array.
     """
     images = images.copy()
-    if settings == NONE:
+    s = settings
+    chances = [s.flip, s.crop, s.low_resolution, s.photometric, s.erasing]
+    if not any(chances):
         return images
     draws = np.stack([stream(seed, "augment", epoch, int(i)).random(DRAWS) for i in indices])
-    chosen = draws[:, :5] < [
-        settings.flip,
-        settings.crop,
-        settings.low_resolution,
-        settings.photometric,
-        settings.erasing,
-    ]
+    chosen = draws[:, :5] < chances
     flipped = np.flatnonzero(chosen[:, 0])
     images[flipped] = images[flipped, :, ::-1]
     bright = np.flatnonzero(chosen[:, 3])
     if len(bright):
-        images[bright] = _photometric(
-            images[bright], 1 + settings.photometric_change * (2 * draws[bright, 5:8] - 1)
-        )
+        factors = 1 + s.photometric_change * (2 * draws[bright, 5:8] - 1)
+        images[bright] = _photometric(images[bright], factors)
     for i in np.flatnonzero(chosen[:, 2]):
-        _lower_resolution(images[i], settings.least_resolution, draws[i, 8:11])
+        _lower_resolution(images[i], s.least_resolution, draws[i, 8:11])
     for i in np.flatnonzero(chosen[:, 1]):
-        _window(images[i], settings.least_window, draws[i, 11:15])
+        _window(images[i], s.least_window, draws[i, 11:15])
     for i in np.flatnonzero(chosen[:, 4]):
-        _erase(images[i], settings.erased, draws[i, 15:20])
+        _erase(images[i], s.erased, draws[i, 15:20])
     return images
 
 

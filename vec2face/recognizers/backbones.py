@@ -1,9 +1,11 @@
 """Recognition backbones by name: those of the paper's Table 9, and a small one for laptops."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from torch import nn
 
+from vec2face.config import RecognizerConfig
 from vec2face.recognizers.iresnet import Gate, IResNet
 
 DEPTHS = {
@@ -21,6 +23,17 @@ TRANSFORMERS = {"vit_s": (512, 12), "vit_b": (512, 24)}
 NAMES = tuple(f"{kind}{n}" for kind in ("iresnet", "se_iresnet") for n in DEPTHS) + tuple(
     TRANSFORMERS
 )
+
+
+def architecture(config: RecognizerConfig, image_size: int) -> dict[str, Any]:
+    """Return the arguments of ``build_backbone`` for a recognizer of ``config``."""
+    return {
+        "name": config.backbone,
+        "image_size": image_size,
+        "embedding": config.embedding,
+        "widths": config.widths or None,
+        "dropout": config.dropout,
+    }
 
 
 def build_backbone(

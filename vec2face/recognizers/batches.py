@@ -8,10 +8,11 @@ from typing import TypeVar
 import numpy as np
 from torch import Tensor
 
+from vec2face.config import Augmentation
 from vec2face.faces.images import to_tensor
 from vec2face.faces.source import Source, load_images
 from vec2face.randomness import stream
-from vec2face.recognizers.augment import Augmentation, augment
+from vec2face.recognizers.augment import augment
 
 IN_MEMORY = 4 * 2**30
 """Decoded sources up to this many bytes are read once; larger ones batch by batch."""

@@ -218,7 +218,9 @@ def _stage_ends(network: fx.GraphModule, input_size: int) -> list[tuple[int, fx.
     Only nodes that everything passes through count (no edge of the graph leads around them): in a
     residual network these are the sums at the ends of blocks, not activations within a branch.
     """
-    ShapeProp(network.eval()).propagate(torch.zeros(1, 3, input_size, input_size))
+    ShapeProp(network.eval()).propagate(
+        torch.zeros(1, 3, input_size, input_size, dtype=torch.float32)
+    )
     nodes = [n for n in network.graph.nodes if n.op not in ("get_attr", "output")]
     place = {node: i for i, node in enumerate(nodes)}
     ends: dict[int, fx.Node] = {}

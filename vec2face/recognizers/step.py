@@ -2,20 +2,30 @@
 
 import copy
 import math
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from vec2face.config import RecognizerConfig
 from vec2face.randomness import torch_seed
-from vec2face.recognizers.backbones import build_backbone
+from vec2face.recognizers.backbones import architecture, build_backbone
 from vec2face.recognizers.heads import build_head
 from vec2face.recognizers.partial_fc import PartialFC
 from vec2face.runtime.parallel import clip, last_round, rounds, synchronised
 from vec2face.runtime.processes import Group
 
-if TYPE_CHECKING:
-    from vec2face.recognizers.training import RecognizerConfig
+
+def rate(step: int, steps_per_epoch: int, config: RecognizerConfig) -> float:
+    """Return the learning rate of a step of the whole training."""
+    epoch = step / steps_per_epoch
+    if epoch < config.warmup:
+        return config.lr * (step + 1) / (config.warmup * steps_per_epoch + 1)
+    if config.schedule == "cosine":
+        done = (epoch - config.warmup) / max(config.epochs - config.warmup, 1e-9)
+        return config.lr * 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
+    points = [m if m >= 1 else m * config.epochs for m in config.milestones]
+    return config.lr * 0.1 ** sum(epoch >= point for point in points)
 
 
 class Step(NamedTuple):
@@ -42,6 +52,7 @@ class RecognizerRun:
 
     Args:
         config: of the training.
+        image_size: side of the input in pixels.
         classes: number of identities.
         batch: images in a step of all processes together.
         seed: of dropout and of the choice of negatives; start weights are drawn from PyTorch's
@@ -54,13 +65,19 @@ class RecognizerRun:
     """
 
     def __init__(
-        self, config: "RecognizerConfig", classes: int, batch: int, seed: int, group: Group
+        self,
+        config: RecognizerConfig,
+        image_size: int,
+        classes: int,
+        batch: int,
+        seed: int,
+        group: Group,
     ) -> None:
         self.seed = seed
         self.group = group
-        self.clip = config.clip or math.inf
+        self.clip = config.clip
         self.rounds = rounds(batch, config.micro_batch, group, "fr")
-        backbone = build_backbone(**config.architecture()).to(group.device)
+        backbone = build_backbone(**architecture(config, image_size)).to(group.device)
         self.backbone = backbone.to(memory_format=torch.channels_last)
         self.backbone.train()
         self.network = synchronised(

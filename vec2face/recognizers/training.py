@@ -1,8 +1,8 @@
 """Training of a face recognizer: backbone, margin head, SGD (the paper's Table 10).
 
-    config = RecognizerConfig(backbone="se_iresnet10", image_size=56, epochs=20)
-    recognizer = train_recognizer(images, labels, config, seed=0, work=Path("work/fr"))
-    save_recognizer("models/fr.safetensors", recognizer, config.architecture())
+    p = Params.load("params/paper.yaml")
+    recognizer = train_recognizer(images, labels, p.fr, p.image_size, p.seed, "work/fr")
+    save_recognizer("models/fr.safetensors", recognizer, architecture(p.fr, p.image_size))
 
 A killed run continues from its last checkpoint and ends in the same weights, bit by bit on a CPU
 with the same number of threads: order, augmentation and dropout of every step are functions of
@@ -16,7 +16,6 @@ import logging
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +23,11 @@ import numpy as np
 import torch
 from torch import nn
 
+from vec2face.config import RecognizerConfig
 from vec2face.faces.source import Source
 from vec2face.randomness import torch_seed
-from vec2face.recognizers.augment import Augmentation
 from vec2face.recognizers.batches import augmented_batches, reader
-from vec2face.recognizers.step import RecognizerRun
+from vec2face.recognizers.step import RecognizerRun, rate
 from vec2face.runtime.checkpoint import Checkpoint
 from vec2face.runtime.files import InputError, fingerprint
 from vec2face.runtime.parallel import Patience, agree
@@ -41,95 +40,11 @@ VERSION = 2
 """Part of a work folder's fingerprint: raise it when a step computes something else."""
 
 
-@dataclass(frozen=True)
-class RecognizerConfig:
-    """What a recognizer is and how it is trained; the defaults are the paper's Table 10.
-
-    Attributes:
-        backbone: a name of ``vec2face.recognizers.backbones.NAMES``.
-        widths: channels of the four IResNet stages; None for the usual ones.
-        embedding: length of the embedding.
-        image_size: side of the input in pixels.
-        dropout: before the last linear layer.
-        head: ``"arcface"``, ``"cosface"``, ``"magface"`` or ``"softmax"``.
-        scale: factor on the cosines.
-        margin: None for the head's usual one.
-        epochs: passes over the images.
-        batch: images per step of all processes together; the last incomplete batch of an epoch is
-            left out.
-        micro_batch: images per forward pass of one process; None for the whole batch. Batch norms
-            see one micro-batch at a time, so this number, unlike that of the processes, counts.
-        lr: highest learning rate.
-        schedule: ``"milestones"`` divides the rate by 10 at each milestone, ``"cosine"`` lowers it
-            to zero.
-        milestones: in epochs if >= 1, in shares of the run if below.
-        warmup: epochs (may be a fraction) over which the rate rises linearly from 0.
-        momentum: of SGD.
-        weight_decay: on weights of convolutions, linear layers and the head; none on batch norms,
-            PReLU slopes and biases.
-        clip: largest norm of the gradient; 0 for no limit.
-        sample_rate: share of the other identities that images are compared with in a step.
-        precision: ``"float32"``, ``"bfloat16"`` or ``"float16"`` in the backbone's matrix products
-            and convolutions; the head and the loss are always in float32.
-        compile: whether the backbone is compiled (``torch.compile``); its dropout draws otherwise.
-        augmentation: see ``Augmentation``.
-    """
-
-    backbone: str = "se_iresnet50"
-    widths: tuple[int, ...] | None = None
-    embedding: int = 512
-    image_size: int = 112
-    dropout: float = 0.4
-    head: str = "arcface"
-    scale: float = 64.0
-    margin: float | None = None
-    epochs: int = 26
-    batch: int = 128
-    micro_batch: int | None = None
-    lr: float = 0.1
-    schedule: str = "milestones"
-    milestones: tuple[float, ...] = (12, 20, 24)
-    warmup: float = 0.0
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
-    clip: float = 5.0
-    sample_rate: float = 1.0
-    precision: str = "float32"
-    compile: bool = False
-    augmentation: Augmentation = field(default_factory=Augmentation)
-
-    def architecture(self) -> dict[str, Any]:
-        """Return the arguments of ``build_backbone`` that rebuild the network."""
-        return {
-            "name": self.backbone,
-            "image_size": self.image_size,
-            "embedding": self.embedding,
-            "widths": self.widths,
-            "dropout": self.dropout,
-        }
-
-    def rate(self, step: int, steps_per_epoch: int) -> float:
-        """Return the learning rate of global ``step``.
-
-        Raises:
-            ValueError: on an unknown schedule.
-        """
-        epoch = step / steps_per_epoch
-        if epoch < self.warmup:
-            return self.lr * (step + 1) / (self.warmup * steps_per_epoch + 1)
-        if self.schedule == "cosine":
-            done = (epoch - self.warmup) / max(self.epochs - self.warmup, 1e-9)
-            return self.lr * 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
-        if self.schedule != "milestones":
-            raise ValueError(f"schedule is milestones or cosine, not {self.schedule!r}")
-        points = [m if m >= 1 else m * self.epochs for m in self.milestones]
-        return self.lr * 0.1 ** sum(epoch >= point for point in points)
-
-
 def train_recognizer(
     images: np.ndarray | Source,
     labels: np.ndarray,
     config: RecognizerConfig,
+    image_size: int,
     seed: int,
     work: Path | str,
     *,
@@ -139,9 +54,10 @@ def train_recognizer(
     """Train a recognizer.
 
     Args:
-        images: uint8 (N, S, S, 3) at ``config.image_size``, or a source of encoded faces.
+        images: uint8 (N, image_size, image_size, 3), or a source of encoded faces.
         labels: (N,) integers 0 .. identities - 1.
         config: network and schedule.
+        image_size: side of the network's input in pixels.
         seed: the experiment's seed; start weights, order, augmentation and dropout follow from it.
         work: folder of this run's checkpoints, the same for all processes. States of another
             config, seed or labels there are not continued.
@@ -157,19 +73,25 @@ def train_recognizer(
 
     Raises:
         ValueError: if images and labels do not match or there are fewer than two images.
-        InputError: if the processes cannot share the batch, or do not see the same states.
+        InputError: if there are fewer than two people, the processes cannot share the batch, or do
+            not see the same states.
         FloatingPointError: if loss or gradient are not finite again and again, with the step and
             the images. A single such step changes nothing and is left out.
     """
     group = processes()
     labels = np.asarray(labels, np.int64)
-    read = reader(images, labels, config.image_size)
-    made_of = fingerprint(asdict(config), seed, hashlib.sha256(labels.tobytes()).hexdigest())
+    if len(np.unique(labels)) < 2:
+        name = getattr(images, "name", "the training set")
+        raise InputError(f"{name}: shows fewer than two people; a recognizer tells people apart")
+    read = reader(images, labels, image_size)
+    made_of = fingerprint(
+        config.model_dump(), image_size, seed, hashlib.sha256(labels.tobytes()).hexdigest()
+    )
     batch = min(config.batch, len(labels))
     per_epoch = len(labels) // batch
     with torch.random.fork_rng([group.device] if group.device.type == "cuda" else []):
         torch.manual_seed(torch_seed(seed, "recognizer"))
-        run = RecognizerRun(config, int(labels.max()) + 1, batch, seed, group)
+        run = RecognizerRun(config, image_size, int(labels.max()) + 1, batch, seed, group)
         checkpoint, patience = Checkpoint(work), Patience()
         step, state = _last_state(checkpoint, made_of, group)
         if state:
@@ -186,10 +108,10 @@ def train_recognizer(
         parts = [part for _, part in run.rounds]
         bar = Progress(what="recognizer", total=steps.stop, initial=step, unit="step")
         for indices, pictures in augmented_batches(
-            read, len(labels), batch, steps, seed, config.augmentation, parts
+            read, len(labels), batch, steps, seed, config.augment, parts
         ):
-            rate = config.rate(step, per_epoch)
-            found = run.step(step, pictures, torch.from_numpy(labels[indices]), rate)
+            lr = rate(step, per_epoch, config)
+            found = run.step(step, pictures, torch.from_numpy(labels[indices]), lr)
             if found.taken:
                 totals = [totals[0] + found.loss, totals[1] + found.right, totals[2] + 1]
             else:
@@ -198,7 +120,7 @@ def train_recognizer(
             bar.update()
             epoch_ends = step % per_epoch == 0
             if epoch_ends:
-                history.append(_entry(step, per_epoch, batch, totals, rate))
+                history.append(_entry(step, per_epoch, batch, totals, lr))
                 totals = [0.0, 0.0, 0]
                 bar.set_postfix(loss=history[-1]["loss"])
             late = group.main and time.monotonic() - last_saved > save_seconds
@@ -230,7 +152,7 @@ def _last_state(checkpoint: Checkpoint, made_of: str, group: Group) -> tuple[int
     return step, state
 
 
-def _entry(step: int, per_epoch: int, batch: int, totals: list[Any], rate: float) -> dict[str, Any]:
+def _entry(step: int, per_epoch: int, batch: int, totals: list[Any], lr: float) -> dict[str, Any]:
     """Return an epoch's line of the curve, of the steps that were taken."""
     loss, right, taken = totals
     return {
@@ -238,5 +160,5 @@ def _entry(step: int, per_epoch: int, batch: int, totals: list[Any], rate: float
         "epoch": step // per_epoch,
         "loss": loss / taken if taken else math.nan,
         "accuracy": right / (taken * batch) if taken else math.nan,
-        "lr": rate,
+        "lr": lr,
     }

@@ -12,14 +12,25 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from vec2face.config import Augmentation, RecognizerConfig
 from vec2face.faces.images import to_tensor
 from vec2face.randomness import stream, torch_seed
 from vec2face.recognizers.iresnet import IResNet
 from vec2face.recognizers.network import embed
-from vec2face.recognizers.training import RecognizerConfig
 from vec2face.runtime.progress import Progress
 
 SIZE = 56
+AUGMENTATION = Augmentation(
+    flip=0.5,
+    crop=0.3,
+    low_resolution=0.3,
+    photometric=0.3,
+    erasing=0.3,
+    least_window=0.2,
+    least_resolution=0.2,
+    photometric_change=0.5,
+    erased=(0.02, 0.2),
+)
 
 
 def recognizer_configs(epochs: int) -> dict[str, tuple[int, RecognizerConfig]]:
@@ -33,19 +44,28 @@ def recognizer_configs(epochs: int) -> dict[str, tuple[int, RecognizerConfig]]:
         return RecognizerConfig(
             backbone="iresnet10",
             widths=widths,
-            image_size=SIZE,
-            dropout=0.0,
             scale=32.0,
             epochs=max(1, round(share * epochs)),
             batch=64,
+            micro_batch=None,
+            lr=0.1,
             schedule="cosine",
+            milestones=(),
             warmup=0.5,
+            momentum=0.9,
+            weight_decay=5e-4,
+            dropout=0.0,
+            clip=5.0,
+            sample_rate=1.0,
+            precision="float32",
+            compile=False,
+            augment=AUGMENTATION,
             **rest,
         )
 
     return {
-        "identity": (0, config((16, 48, 96, 128), 1, embedding=512, margin=0.25)),
-        "second": (1, config((16, 32, 64, 96), 2 / 3, embedding=256, margin=0.2)),
+        "identity": (0, config((16, 48, 96, 128), 1, embedding=512, head="arcface", margin=0.25)),
+        "second": (1, config((16, 32, 64, 96), 2 / 3, embedding=256, head="arcface", margin=0.2)),
         "quality": (2, config((16, 32, 48, 48), 1 / 2, embedding=192, head="magface", margin=0.2)),
     }
 

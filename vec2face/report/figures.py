@@ -6,8 +6,7 @@ version, no user's matplotlibrc.
 """
 
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import cycle
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,26 +18,12 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from vec2face.evaluation.roles import ROLES, Evaluation, in_order
 from vec2face.evaluation.separability import Similarities
-from vec2face.report.tables import in_order, ordered, title
+from vec2face.report.tables import ordered, title
 from vec2face.runtime.files import whole_file
 
 INK, FAINT, GRID = "#1d2433", "#6b7385", "#e3e7ee"
-COLOURS = {
-    "generated": "#d1495b",
-    "real": "#1f6f8b",
-    "untrained": "#a7adba",
-    "estimator": "#8a6fb3",
-    "second": "#c99a2e",
-}
-LABELS = {
-    "generated": "trained on generated faces",
-    "real": "trained on as many originals",
-    "untrained": "untrained",
-    "estimator": "recognizer of the identity loss",
-    "second": "second recognizer",
-}
-OTHERS = ("#3f8f5f", "#d97b29", "#4f5d9e", "#9e4f74", "#5c8a8a")  # further training sets
 STYLE: dict[str, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 9,
@@ -75,15 +60,8 @@ def save(figure: Figure, path: Path | str) -> None:
         figure.savefig(temporary, format="png", metadata={"Software": None})
 
 
-def looks(recognizers: Iterable[str]) -> dict[str, tuple[str, str]]:
-    """Return colour and label of each recognizer, in the order of the tables."""
-    names = in_order(recognizers)
-    colours = COLOURS | dict(zip([n for n in names if n not in COLOURS], cycle(OTHERS)))
-    return {n: (colours[n], LABELS.get(n, f"trained on {n}")) for n in names}
-
-
 @_style()
-def accuracies(evaluation: Mapping[str, Mapping[str, Mapping[str, float]]]) -> Figure:
+def accuracies(evaluation: Evaluation) -> Figure:
     """Accuracy of every recognizer on every benchmark, with +- one std over the folds.
 
     A benchmark is a row, in which each recognizer has a height of its own: none hides another.
@@ -93,8 +71,8 @@ def accuracies(evaluation: Mapping[str, Mapping[str, Mapping[str, float]]]) -> F
     figure, axes = _panels(1, 1, width=8.4, height=1.1 + row * len(names))
     ax = axes[0]
     step = 0.8 / max(len(evaluation), 1)  # of a row
-    for place, (recognizer, (colour, label)) in enumerate(looks(evaluation).items()):
-        results = evaluation[recognizer]
+    for place, role in enumerate(in_order(evaluation)):
+        results = evaluation[role.name]
         present = [b for b in names if b in results]
         lift = step * ((len(evaluation) - 1) / 2 - place)
         rows = [len(names) - 1 - names.index(b) + lift for b in present]
@@ -105,8 +83,8 @@ def accuracies(evaluation: Mapping[str, Mapping[str, Mapping[str, float]]]) -> F
             fmt="o",
             ms=5,
             lw=1,
-            color=colour,
-            label=label,
+            color=role.colour,
+            label=role.label,
         )
     ax.axvline(50, color=FAINT, lw=0.8, ls=":")
     ax.set_yticks(range(len(names)), [title(b) for b in reversed(names)])
@@ -133,12 +111,12 @@ def roc(curves: pd.DataFrame) -> Figure:
     positive = curves.loc[curves["far"] > 0, "far"]
     floor = float(positive.min()) if len(positive) else 1e-3
     for ax, name in zip(axes, names, strict=True):
-        for recognizer, (colour, label) in looks(curves["recognizer"].unique()).items():
-            line = curves[(curves["benchmark"] == name) & (curves["recognizer"] == recognizer)]
+        for role in in_order(curves["recognizer"].unique()):
+            line = curves[(curves["benchmark"] == name) & (curves["recognizer"] == role.name)]
             if len(line):
                 line = line.sort_values(["far", "tar"])
                 far = line["far"].clip(lower=floor)  # a logarithmic axis has no zero
-                ax.plot(far, line["tar"], color=colour, lw=1.5, label=label)
+                ax.plot(far, line["tar"], color=role.colour, lw=1.5, label=role.label)
         ax.set_xscale("log")
         ax.set(title=title(name), xlim=(floor, 1), ylim=(0, 1.02), xlabel="false accept rate")
     if axes:
@@ -158,8 +136,8 @@ def training_curves(curves: pd.DataFrame, step: str = "step") -> Figure:
     for ax, column in zip(axes, columns, strict=True):
         line = curves[[step, column]].dropna()
         smooth = line[column].rolling(max(1, len(line) // 50), min_periods=1).mean()
-        ax.plot(line[step], line[column], color=COLOURS["real"], lw=0.7, alpha=0.3)
-        ax.plot(line[step], smooth, color=COLOURS["real"], lw=1.5)
+        ax.plot(line[step], line[column], color=ROLES["real"].colour, lw=0.7, alpha=0.3)
+        ax.plot(line[step], smooth, color=ROLES["real"].colour, lw=1.5)
         ax.set_title(column.replace("_", " "))
     for ax in axes[-4:]:
         ax.set_xlabel(step)
@@ -178,7 +156,7 @@ def similarity_histograms(similarities: Mapping[str, Similarities]) -> Figure:
         edges, *counts = counted.coarse().T
         for pairs, colour, label in zip(
             counts,
-            (COLOURS["generated"], COLOURS["untrained"]),
+            (ROLES["generated"].colour, ROLES["untrained"].colour),
             ("same person", "different people"),
             strict=True,
         ):

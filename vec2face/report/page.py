@@ -6,37 +6,15 @@ same results give the same bytes.
 
 import base64
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from vec2face.config import Params
+from vec2face.evaluation.roles import in_order
 from vec2face.report.tables import STANDARD, Table, title
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A PNG file and what it shows."""
-
-    path: Path
-    caption: str
-
-    @property
-    def uri(self) -> str:
-        """The file's content as a data URI."""
-        return "data:image/png;base64," + base64.b64encode(self.path.read_bytes()).decode()
-
-
-@dataclass(frozen=True)
-class Section:
-    """A chapter of the report; one without pictures and tables is left out."""
-
-    title: str
-    text: str
-    pictures: Sequence[Picture] = ()
-    tables: Sequence[Table] = ()
 
 
 @dataclass(frozen=True)
@@ -141,19 +119,18 @@ def _spaced(text: str) -> str:
 
 
 def page(
-    *,
-    world: str,
+    p: Params,
     metrics: Mapping[str, float],
-    sections: Sequence[Section],
-    settings: Mapping[str, Any],
+    tables: Iterable[Table],
+    pictures: Mapping[str, Path],
 ) -> str:
-    """Return the report as HTML.
+    """Return the report as HTML; its words are those of the template.
 
     Args:
-        world: ``params.world``; anything but the paper's data is marked at the top.
+        p: the run's parameters; anything but the paper's data is marked at the top.
         metrics: the flat metrics; all are listed, the headline ones as cards.
-        sections: chapters in reading order.
-        settings: parameters worth knowing when reading the figures.
+        tables: those in the paper's layout.
+        pictures: PNG files by name, all that the template shows.
     """
     environment = Environment(
         loader=PackageLoader("vec2face.report"),
@@ -163,9 +140,14 @@ def page(
         undefined=StrictUndefined,
     )
     return environment.get_template("report.html.jinja").render(
-        world=world,
-        cards=cards(metrics, world),
-        sections=[s for s in sections if s.pictures or s.tables],
+        p=p,
+        cards=cards(metrics, p.world),
         metrics=sorted(metrics.items()),
-        settings=settings,
+        tables=tables,
+        pictures={name: _data_uri(path) for name, path in pictures.items()},
+        trained=in_order(p.training_sets),
     )
+
+
+def _data_uri(path: Path) -> str:
+    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()

@@ -9,13 +9,14 @@ import csv
 import io
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from vec2face.evaluation.roles import Evaluation, in_order
 from vec2face.runtime.files import InputError
 
 STANDARD = ("lfw", "cfp_fp", "cplfw", "agedb_30", "calfw")
@@ -37,12 +38,7 @@ TITLES = {
     "doppelver": "DoppelVer",
 }
 
-RECOGNIZERS = ("generated", "real", "untrained", "estimator", "second")
-"""The recognizers of every run, in the order of the tables' rows; further training sets follow."""
-
 PAPER = Path(__file__).parent / "paper"
-
-Evaluation = Mapping[str, Mapping[str, Mapping[str, float]]]
 
 
 def title(benchmark: str) -> str:
@@ -50,8 +46,8 @@ def title(benchmark: str) -> str:
     return TITLES.get(benchmark, benchmark)
 
 
-def read_evaluation(path: Path | str) -> dict[str, dict[str, dict[str, float]]]:
-    """Read {recognizer: {benchmark: {"accuracy", "std", ...}}} and turn both shares into percent.
+def read_evaluation(path: Path | str) -> Evaluation:
+    """Read an evaluation, and turn the shares ``accuracy`` and ``std`` into percent.
 
     Raises:
         InputError: missing or unreadable file, accuracy outside [0, 1].
@@ -92,13 +88,6 @@ def ordered(benchmarks: Sequence[str]) -> list[str]:
     return [b for b in known if b in benchmarks] + sorted(b for b in benchmarks if b not in known)
 
 
-def in_order(recognizers: Iterable[str]) -> list[str]:
-    """Sort names of recognizers: those of every run, then those of further training sets."""
-    names = list(recognizers)
-    known = [r for r in RECOGNIZERS if r in names]
-    return known + sorted(r for r in names if r not in RECOGNIZERS)
-
-
 def average(accuracies: Mapping[str, float]) -> tuple[float, int]:
     """Return the mean over the standard benchmarks that are present, and how many those are.
 
@@ -122,7 +111,7 @@ def flat_metrics(
     """Gather all numbers of a run under flat keys.
 
     Args:
-        evaluation: {recognizer: {benchmark: {"accuracy": percent, ...}}}.
+        evaluation: accuracies in percent.
         others: flat dictionaries of the other stages (sampling, quality); only their finite numbers
             are taken, not text, lists, nan or the seed.
         digits: decimals kept.
@@ -138,16 +127,15 @@ def flat_metrics(
     """
     metrics: dict[str, float | int] = {}
     averages: dict[str, float] = {}
-    for recognizer in in_order(evaluation):
-        prefix = "" if recognizer == "generated" else f"{recognizer}_"
-        results = evaluation[recognizer]
+    for role in in_order(evaluation):
+        results = evaluation[role.name]
         accuracies = {b: results[b]["accuracy"] for b in ordered([*results])}
-        metrics |= {prefix + b: round(a, digits) for b, a in accuracies.items()}
+        metrics |= {role.prefix + b: round(a, digits) for b, a in accuracies.items()}
         mean, count = average(accuracies)
         if count:
-            averages[recognizer] = mean
-            metrics[f"{prefix}avg"] = round(mean, digits)
-            metrics[f"{prefix}avg_benchmarks"] = count
+            averages[role.name] = mean
+            metrics[f"{role.prefix}avg"] = round(mean, digits)
+            metrics[f"{role.prefix}avg_benchmarks"] = count
     if {"generated", "real"} <= averages.keys():
         value = recovery(averages["generated"], averages["real"])
         if math.isfinite(value):
@@ -225,6 +213,15 @@ class Table:
         return "\n".join(blocks)
 
 
+def tables(
+    evaluation: Evaluation, world: str, generated_images: int, real_images: int
+) -> dict[int, Table]:
+    """Lay out Table 1, and Table 6 if any of its benchmarks was measured; see ``table``."""
+    measured = {benchmark for results in evaluation.values() for benchmark in results}
+    numbers = (1, 6) if measured & {*HARDER} else (1,)
+    return {n: table(n, evaluation, world, generated_images, real_images) for n in numbers}
+
+
 def table(
     number: int, evaluation: Evaluation, world: str, generated_images: int, real_images: int
 ) -> Table:
@@ -232,7 +229,7 @@ def table(
 
     Args:
         number: 1 or 6.
-        evaluation: {recognizer: {benchmark: {"accuracy": percent, ...}}}.
+        evaluation: accuracies in percent.
         world: ``params.world``; marks our rows.
         generated_images: images in the generated set.
         real_images: images the comparison recognizer was trained on.
@@ -251,27 +248,24 @@ def table(
         world, ("photographs", "real")
     )
     made = "gan" if world == "paper" else "generated"  # what the paper calls it, in its setting
-    rows = {
-        "generated": ["Vec2Face (generated)", made, _count(generated_images)],
-        "real": [f"{originals} (as many)", kind, _count(real_images)],
-        "untrained": ["none (untrained)", "", "0"],
-        "estimator": ["recognizer of the identity loss", "", ""],
-        "second": ["second recognizer", "", ""],
+    kind_and_images = {
+        "generated": [made, _count(generated_images)],
+        "real": [kind, _count(real_images)],
+        "untrained": ["", "0"],
     }
     columns = [*printed.columns]
     lead = 3 if number == 1 else 1
     ours, notes = [], []
-    for recognizer in in_order(evaluation):
-        head = rows.get(recognizer, [recognizer, "", ""])
-        results = evaluation[recognizer]
-        values = {b: r["accuracy"] for b, r in results.items()}
+    for role in in_order(evaluation):
+        head = [role.row.format(originals=originals), *kind_and_images.get(role.name, ["", ""])]
+        values = {b: r["accuracy"] for b, r in evaluation[role.name].items()}
         mean, count = average(values)
         if number == 1 and count == len(STANDARD):
             values["avg"] = mean
         cells = [f"{values[c]:.2f}" if c in values else "" for c in columns[lead:]]
         if any(cells):
             ours.append([*head[:lead], *cells])
-        if number == 1 and recognizer == "generated" and count < len(STANDARD):
+        if number == 1 and role.name == "generated" and count < len(STANDARD):
             notes.append(
                 f"No average: {count} of its {len(STANDARD)} benchmarks are in `paths.benchmarks`."
             )

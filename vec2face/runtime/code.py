@@ -73,10 +73,10 @@ def without_comments(source: str) -> str:
             begin = starts[row - 1] + len(lines[row - 1].decode()[:column].encode())
             spans.append((begin, begin + len(token.string.encode())))
     for node in ast.walk(ast.parse(source)):
-        bare = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
-        if bare and isinstance(node.value.value, str):
-            end = starts[node.end_lineno - 1] + node.end_col_offset
-            spans.append((starts[node.lineno - 1] + node.col_offset, end))
+        match node:
+            case ast.Expr(value=ast.Constant(value=str())):
+                end = starts[(node.end_lineno or 0) - 1] + (node.end_col_offset or 0)
+                spans.append((starts[node.lineno - 1] + node.col_offset, end))
     kept, last = [], 0
     for begin, end in sorted(spans):
         kept.append(source.encode()[last:begin])

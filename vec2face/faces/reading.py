@@ -1,0 +1,84 @@
+"""One place where readers' own errors become clear ones, and arrays come out of bytes."""
+
+import ast
+import contextlib
+import math
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from vec2face.runtime.files import InputError
+
+
+@contextlib.contextmanager
+def reading(where: Path | str, remedy: str = "copy or make it again") -> Iterator[None]:
+    """Turn whatever a reader raises into an ``InputError`` that names the file.
+
+    Damaged and hostile files make parsers raise anything, an ``AssertionError`` or a
+    ``RecursionError`` among them; nobody can list it all.
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except OSError as error:
+        reason = error.strerror or error
+        raise InputError(f"{where}: cannot be read ({reason}); is it there and whole?") from error
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}"[:200]
+        raise InputError(f"{where}: cannot be read ({reason}); {remedy}") from error
+
+
+def read_array(path: Path) -> np.ndarray:
+    """Map an ``.npy`` of numbers, read-only.
+
+    Raises:
+        InputError: if it is none, or does not hold exactly what its header says.
+    """
+    with reading(path), path.open("rb") as file:
+        dtype, shape, order, start = _header(file.read(_LONGEST))
+        _check(path.stat().st_size - start, dtype, shape)
+        if not math.prod(shape):
+            return np.empty(shape, dtype)
+        return np.memmap(path, dtype, "r", start, shape, order)  # type: ignore[call-overload]
+
+
+def array_of(data: bytes) -> np.ndarray:
+    """Return the array of numbers in the bytes of an ``.npy``.
+
+    Raises:
+        Exception: of any kind if it is none; see ``reading``.
+    """
+    dtype, shape, order, start = _header(data[:_LONGEST])
+    _check(len(data) - start, dtype, shape)
+    return np.frombuffer(data, dtype, -1, start).reshape(shape, order=order)
+
+
+_LONGEST = 12 + 10_000  # bytes before the numbers
+
+
+def _header(start: bytes) -> tuple[np.dtype, tuple[int, ...], str, int]:
+    """Return dtype, shape, order and the place of the first number."""
+    if start[:6] != b"\x93NUMPY" or start[6] not in (1, 2, 3):
+        raise ValueError("not an .npy")
+    wide = start[6] > 1
+    (length,) = struct.unpack_from("<I" if wide else "<H", start, 8)
+    first = 12 if wide else 10
+    if first + length > len(start):
+        raise ValueError("a header longer than the file")
+    about = ast.literal_eval(start[first : first + length].decode("latin1").strip())
+    shape, by_column = about["shape"], about["fortran_order"]
+    dtype = np.dtype(about["descr"]) if isinstance(about["descr"], str) else np.dtype(object)
+    if dtype.kind not in "biuf":
+        raise ValueError(f"{about['descr']!r:.40} are no numbers")
+    if not isinstance(shape, tuple) or not all(type(side) is int and side >= 0 for side in shape):
+        raise ValueError(f"{shape!r:.40} is no shape")
+    return dtype, shape, "F" if by_column else "C", first + length
+
+
+def _check(size: int, dtype: np.dtype, shape: tuple[int, ...]) -> None:
+    needed = math.prod(shape) * dtype.itemsize
+    if needed != size or max(shape, default=0) > max(size, 1):
+        raise ValueError(f"{size} bytes for {dtype} {shape}; its header does not fit")
