@@ -71,6 +71,12 @@ def test_reading_labels_keeps_memory_flat(tmp_path, monkeypatch):
     assert source.encoded(999) == bytes(16_000)
 
 
+def test_labels_are_read_where_the_system_does_not_list_its_maps(tmp_path, monkeypatch):
+    path = lmdb_of(tmp_path / "a.lmdb", [msgpack.dumps((IMAGES[i], i)) for i in range(5)])
+    monkeypatch.setattr(Path, "is_file", lambda file: file != Path("/proc/self/maps"))
+    assert DatabaseSource(path).labels.tolist() == [0, 1, 2, 3, 4]
+
+
 def test_one_file_can_be_open_twice_and_in_many_threads(tmp_path):
     rows = [msgpack.dumps((IMAGES[i % 60], i)) for i in range(200)]
     path = lmdb_of(tmp_path / "a.lmdb", rows)

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from tqdm import tqdm
 
 from vec2face.faces.headers import kind
 from vec2face.faces.images import decode
 from vec2face.faces.listing import Images, is_hidden, start_of
 from vec2face.faces.reading import reading
 from vec2face.runtime.files import InputError, inside, whole_folder
+from vec2face.runtime.progress import Progress
 
 TEMPLATE = np.array(
     [
@@ -120,7 +120,7 @@ def align_folder(
     points = None if callable(landmarks) else _read_landmarks(Path(landmarks), source)
     left_out = []
     with whole_folder(target) as temporary:
-        for file in tqdm(pictures, unit="picture", disable=None):
+        for file in Progress(pictures, "align", unit="picture"):
             name = str(file.relative_to(source))
             with reading(file):
                 data = file.read_bytes()

@@ -141,7 +141,10 @@ class _Opened:
 
         They come again when they are needed; lmdb has no call for it.
         """
-        for line in Path("/proc/self/maps").read_text().splitlines():
+        maps = Path("/proc/self/maps")
+        if not maps.is_file():  # only Linux has it
+            return
+        for line in maps.read_text().splitlines():
             span, *_, file = line.split(maxsplit=5)
             if file == self._file:
                 start, end = (int(place, 16) for place in span.split("-"))
