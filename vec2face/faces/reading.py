@@ -27,7 +27,8 @@ def reading(where: Path | str, remedy: str = "copy or make it again") -> Iterato
         reason = error.strerror or error
         raise InputError(f"{where}: cannot be read ({reason}); is it there and whole?") from error
     except Exception as error:
-        reason = f"{type(error).__name__}: {error}"[:200]
+        name = "" if type(error) is ValueError else f"{type(error).__name__}: "
+        reason = f"{name}{error}"[:200]
         raise InputError(f"{where}: cannot be read ({reason}); {remedy}") from error
 
 
