@@ -200,8 +200,8 @@ class _Unpickler(pickle._Unpickler):  # type: ignore[name-defined,misc]  # noqa:
         self._room = room
 
     def _bytearray(self) -> None:
-        (size,) = struct.unpack("<Q", self.read(8))
-        self.append(bytearray(self.read(size)))
+        (size,) = struct.unpack("<Q", self.read(8))  # type: ignore[attr-defined]
+        self.append(bytearray(self.read(size)))  # type: ignore[attr-defined]
 
     def _no_table(self) -> NoReturn:
         # Nor is one safe: the hash of tuples within tuples overflows the stack.
@@ -209,8 +209,8 @@ class _Unpickler(pickle._Unpickler):  # type: ignore[name-defined,misc]  # noqa:
 
     dispatch: ClassVar = {
         **pickle._Unpickler.dispatch,  # type: ignore[attr-defined]  # noqa: SLF001
-        pickle.BYTEARRAY8[0]: _bytearray,
-        **dict.fromkeys((code[0] for code in _TABLES), _no_table),
+        pickle.BYTEARRAY8[0]: _bytearray,  # type: ignore[dict-item]
+        **dict.fromkeys((code[0] for code in _TABLES), _no_table),  # type: ignore[arg-type]
     }
 
     def find_class(self, module: str, name: str) -> Any:
