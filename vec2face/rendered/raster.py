@@ -246,25 +246,3 @@ def halve(picture: np.ndarray) -> np.ndarray:
                     + picture[2 * y + 1, 2 * x, k] + picture[2 * y + 1, 2 * x + 1, k]
                 )  # fmt: skip
     return out
-
-
-@njit(cache=True)
-def normals_of(vertices: np.ndarray, triangles: np.ndarray) -> np.ndarray:
-    """Return area-weighted unit vertex normals (V, 3)."""
-    out = np.zeros_like(vertices)
-    for f in range(len(triangles)):
-        a, b, c = triangles[f, 0], triangles[f, 1], triangles[f, 2]
-        ux, uy, uz = (vertices[b, 0] - vertices[a, 0], vertices[b, 1] - vertices[a, 1],
-                      vertices[b, 2] - vertices[a, 2])  # fmt: skip
-        vx, vy, vz = (vertices[c, 0] - vertices[a, 0], vertices[c, 1] - vertices[a, 1],
-                      vertices[c, 2] - vertices[a, 2])  # fmt: skip
-        nx, ny, nz = uy * vz - uz * vy, uz * vx - ux * vz, ux * vy - uy * vx
-        for i in (a, b, c):
-            out[i, 0] += nx
-            out[i, 1] += ny
-            out[i, 2] += nz
-    for i in range(len(out)):
-        length = np.sqrt(out[i, 0] ** 2 + out[i, 1] ** 2 + out[i, 2] ** 2) + 1e-12
-        for k in range(3):
-            out[i, k] /= length
-    return out

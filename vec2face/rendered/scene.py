@@ -3,11 +3,12 @@
 import cv2
 import numpy as np
 
+from vec2face.faces.align import TEMPLATE, similarity
 from vec2face.randomness import stream
 from vec2face.rendered import raster
-from vec2face.rendered.camera import align, project, rotation
+from vec2face.rendered.camera import project, rotation
 from vec2face.rendered.conditions import Conditions
-from vec2face.rendered.geometry import Geometry
+from vec2face.rendered.geometry import Geometry, vertex_normals
 from vec2face.rendered.hair import BALD, BUZZ, HairLattice
 from vec2face.rendered.head import Head
 from vec2face.rendered.people import Person
@@ -142,7 +143,7 @@ def render(sitter: Sitter, conditions: Conditions, size: int = 112) -> np.ndarra
         studio.maps,
         studio.occlusion,
     )
-    normals = raster.normals_of(points, triangles)
+    normals = vertex_normals(points, triangles)
     if conditions.glasses is not None:
         frame, faces = _glasses(landmarks[:2], conditions.glasses)
         triangles = np.concatenate([triangles, faces + np.int32(len(points))])
@@ -155,7 +156,7 @@ def render(sitter: Sitter, conditions: Conditions, size: int = 112) -> np.ndarra
     turn = rotation(conditions.yaw, conditions.pitch)
     big = size * SUPERSAMPLING
     marks = project(landmarks, turn, conditions.distance)[:, :2]
-    matrix = align(marks, big, conditions.jitter)
+    matrix = similarity(marks, big, TEMPLATE + conditions.jitter)
     screen = project(points, turn, conditions.distance)
     screen[:, :2] = screen[:, :2] @ matrix[:, :2].T + matrix[:, 2]
     nearest = np.empty((big, big), np.int32)
