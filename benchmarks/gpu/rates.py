@@ -7,7 +7,6 @@ includes what the processor has to do. Rows named *what if* are not what the pro
 what a change would be worth.
 """
 
-import os
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -34,7 +33,7 @@ from vec2face.recognizers.augment import Augmentation, augment
 from vec2face.recognizers.batches import augmented_batches
 from vec2face.recognizers.features import NetworkRecognizer
 from vec2face.recognizers.network import embed
-from vec2face.runtime.processes import processes
+from vec2face.runtime.processes import cores, processes
 
 
 def device_type() -> str:
@@ -283,7 +282,6 @@ def rows(place: Path, tiny: bool, ceiling: float | None) -> dict[str, Row]:
         return full // 100 if tiny else full
 
     step, fr = partial(row, generator_step), partial(row, recognizer_step)
-    cores = len(os.sched_getaffinity(0))
     ten, hundred, all_ = heads(10_000), heads(100_000), heads(300_000)
     found: dict[str, Row] = {
         "generator step, bfloat16, 128": step(of(128)),
@@ -317,7 +315,7 @@ def rows(place: Path, tiny: bool, ceiling: float | None) -> dict[str, Row]:
     for kind in ("float32", "bfloat16"):
         found[f"IResNet-100 alone, {kind}, 256"] = row(features, of(256), kind)
     found["evaluation of SE-IR50, 256 pairs"] = row(evaluation, of(256))
-    for threads in (1, cores):
+    for threads in (1, cores()):
         for what in ("encode", "decode", "augment", "decode and augment"):
             name = f"JPEG 112 pixels: {what}, {threads} threads"
             found[name] = partial(pictures_rate, tiny, what, threads)
