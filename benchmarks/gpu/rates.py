@@ -284,7 +284,6 @@ def rows(place: Path, tiny: bool, ceiling: float | None) -> dict[str, Row]:
         return full // 100 if tiny else full
 
     step, fr = partial(row, generator_step), partial(row, recognizer_step)
-    many = cores()
     ten, hundred, all_ = heads(10_000), heads(100_000), heads(300_000)
     found: dict[str, Row] = {
         "generator step, bfloat16, 128": step(of(128)),
@@ -318,7 +317,7 @@ def rows(place: Path, tiny: bool, ceiling: float | None) -> dict[str, Row]:
     for kind in ("float32", "bfloat16"):
         found[f"IResNet-100 alone, {kind}, 256"] = row(features, of(256), kind)
     found["evaluation of SE-IR50, 256 pairs"] = row(evaluation, of(256))
-    for threads in (1, many):
+    for threads in (1, cores()):
         for what in ("encode", "decode", "augment", "decode and augment"):
             name = f"JPEG 112 pixels: {what}, {threads} threads"
             found[name] = partial(pictures_rate, place, tiny, what, threads)
