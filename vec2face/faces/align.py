@@ -153,7 +153,7 @@ def _write(path: Path, crop: np.ndarray, form: str | None) -> None:
     ending = path.suffix.lower()
     if ending not in _AS_NAMED:
         ending = _BY_KIND.get(form or "", ".png")
-    quality = [] if ending == ".webp" else [cv2.IMWRITE_JPEG_QUALITY, 95]  # a WebP loses nothing
+    quality = [cv2.IMWRITE_JPEG_QUALITY, 95] if ending in (".jpg", ".jpeg") else []
     bgr = cv2.cvtColor(crop, cv2.COLOR_RGB2BGR)
     path.write_bytes(cv2.imencode(ending, bgr, quality)[1].tobytes())
 

@@ -192,7 +192,10 @@ _TABLES = (
 )
 
 
-class _Unpickler(pickle._Unpickler):  # type: ignore[name-defined,misc]  # noqa: SLF001
+_InPython: Any = pickle._Unpickler  # type: ignore[attr-defined]  # noqa: SLF001
+
+
+class _Unpickler(_InPython):
     """Python's own, in Python: the one in C takes memory for any place in its memo."""
 
     def __init__(self, data: bytes, room: _Room):
@@ -200,17 +203,17 @@ class _Unpickler(pickle._Unpickler):  # type: ignore[name-defined,misc]  # noqa:
         self._room = room
 
     def _bytearray(self) -> None:
-        (size,) = struct.unpack("<Q", self.read(8))  # type: ignore[attr-defined]
-        self.append(bytearray(self.read(size)))  # type: ignore[attr-defined]
+        (size,) = struct.unpack("<Q", self.read(8))
+        self.append(bytearray(self.read(size)))
 
     def _no_table(self) -> NoReturn:
         # Nor is one safe: the hash of tuples within tuples overflows the stack.
         raise InputError("it holds a dict or set, which no benchmark needs")
 
     dispatch: ClassVar = {
-        **pickle._Unpickler.dispatch,  # type: ignore[attr-defined]  # noqa: SLF001
-        pickle.BYTEARRAY8[0]: _bytearray,  # type: ignore[dict-item]
-        **dict.fromkeys((code[0] for code in _TABLES), _no_table),  # type: ignore[arg-type]
+        **_InPython.dispatch,
+        pickle.BYTEARRAY8[0]: _bytearray,
+        **dict.fromkeys((code[0] for code in _TABLES), _no_table),
     }
 
     def find_class(self, module: str, name: str) -> Any:

@@ -54,8 +54,7 @@ def array_of(data: bytes) -> np.ndarray:
     """
     dtype, shape, order, start = _header(data[:_LONGEST])
     _check(len(data) - start, dtype, shape)
-    flat = np.frombuffer(data, dtype, -1, start)
-    return flat.reshape(shape, order=order)  # type: ignore[call-overload]
+    return np.frombuffer(data, dtype, -1, start).reshape(shape, order=order)  # type: ignore[call-overload]
 
 
 _LONGEST = 12 + 10_000  # bytes before the numbers
