@@ -1,6 +1,8 @@
-# make repro   the whole experiment of params.yaml, on a machine with Python 3.11, git and make
+# make repro   the whole experiment of params.yaml, on a machine with git, make and Python 3.11,
+#              3.12 or 3.13
 # make test    the tests
-# Both install the pinned requirements into .venv first, once.
+# Both install the pinned requirements into .venv first, once, with the first such Python that they
+# find, or with another one: make PYTHON=/path/to/python3.13 (delete an older .venv before).
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
@@ -10,9 +12,9 @@ export MALLOC_TRIM_THRESHOLD_ := 1073741824
 export MALLOC_MMAP_THRESHOLD_ := 1073741824
 export MALLOC_TOP_PAD_ := 67108864
 
-PYTHON ?= $(shell for python in python3.11 python3 python; do \
-	"$$python" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' >/dev/null 2>&1 \
-	&& { echo "$$python"; break; }; done)
+FITS = import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
+PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3 python; do \
+	"$$python" -c '$(FITS)' >/dev/null 2>&1 && { echo "$$python"; break; }; done)
 REQUIREMENTS = .venv/requirements.txt
 
 .PHONY: repro test rounding lint smoke env
@@ -41,8 +43,9 @@ env:
 
 .PHONY: install
 install:
-	@test -n "$(PYTHON)" || { echo "error: Python 3.11 is needed and none of python3.11, python3," \
-		"python is it; install it or name it: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@"$(PYTHON)" -c '$(FITS)' 2>/dev/null || { echo "error: Python 3.11, 3.12 or 3.13 is needed;" \
+		"found: $(or $(PYTHON),none of them). Install one, or name one:" \
+		"make PYTHON=/path/to/python3.13" >&2; exit 1; }
 	test -x .venv/bin/python || "$(PYTHON)" -m venv .venv
 	.venv/bin/python -m pip install --disable-pip-version-check --quiet -r requirements.txt
 	@cp requirements.txt $(REQUIREMENTS)

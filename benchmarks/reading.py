@@ -104,7 +104,8 @@ def main() -> int:
     parser.add_argument("faces", nargs="?", help="aligned 112 x 112 faces in any form")
     parser.add_argument("--images", type=int, default=1024)
     arguments = parser.parse_args()
-    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+    if hasattr(os, "sched_setaffinity"):  # Linux only
+        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})  # noqa: TID251
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
 

@@ -3,7 +3,6 @@
 A rate is the median of several laps, each of one or more calls between two synchronisations.
 """
 
-import os
 import platform
 import subprocess
 import time
@@ -15,7 +14,7 @@ import numpy as np
 import torch
 
 from benchmarks.gpu.runner import Figures, Row
-from vec2face.runtime.processes import processes
+from vec2face.runtime.processes import cores, processes
 
 LAPS = 7
 SECONDS = 1.2  # of all laps together, about
@@ -88,7 +87,7 @@ def machine() -> Figures:
         "python": platform.python_version(),
         "torch": torch.__version__,
         "numpy": np.__version__,
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": cores(),
         "processor": _processor(),
     }
     if torch.cuda.is_available():

@@ -1,3 +1,4 @@
+import os
 import shutil
 from pathlib import Path
 
@@ -123,3 +124,11 @@ def test_a_shortage_names_what_is_short(monkeypatch):
     monkeypatch.setattr(preflight, "machine", lambda: {"disk": 1e9, "memory": 1e9, "device": 0})
     short = preflight.shortages([StageCost("a", 0, 6e8, 9e8, 1e12), StageCost("b", 0, 6e8)])
     assert short == ["disk: about 1.2 GB needed, 1.0 GB there"]
+
+
+def test_a_system_that_does_not_tell_its_memory_is_short_of_none(monkeypatch):
+    assert preflight.machine()["memory"] > 2**30
+    monkeypatch.delattr(os, "sysconf")
+    monkeypatch.delattr(os, "sysconf_names")
+    assert preflight.machine()["memory"] == 0
+    assert preflight.shortages([StageCost("a", 0, 0, memory_bytes=1e15)]) == []

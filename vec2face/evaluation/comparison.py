@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
 from vec2face.evaluation.roles import Evaluation
 from vec2face.evaluation.verification import (
@@ -28,6 +27,7 @@ from vec2face.recognizers.network import embed, load_recognizer, untrained_recog
 from vec2face.runtime.blocks import Arrays, Blocks
 from vec2face.runtime.files import fingerprint
 from vec2face.runtime.processes import processes
+from vec2face.runtime.progress import Progress
 from vec2face.runtime.resume import state
 
 UNTRAINED_IMAGES = 4096
@@ -86,7 +86,7 @@ def compare(
     """
     evaluation: dict[str, dict[str, dict[str, float]]] = {name: {} for name in recognizers}
     curves = []
-    for name, path in tqdm(benchmarks.items(), unit="benchmark", disable=None):
+    for name, path in Progress(benchmarks.items(), "evaluate", unit="benchmark"):
         results = _verify(recognizers, load_benchmark(path), work / fingerprint(state(path)))
         for recognizer, result in results.items():
             evaluation[recognizer][name] = figures(result)

@@ -19,12 +19,12 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
 from vec2face.evaluation.verification import tar_at_far, tar_nearest_far
 from vec2face.faces.align import align
 from vec2face.faces.images import decode
 from vec2face.runtime.files import InputError
+from vec2face.runtime.progress import Progress
 
 RATES = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
 """False accept rates of the protocol's table."""
@@ -130,7 +130,7 @@ def picture_features(ijb: Ijb, embed: Embed, *, block: int = 256) -> np.ndarray:
         InputError: naming a picture that is broken.
     """
     parts = []
-    for first in tqdm(range(0, len(ijb.pictures), block), unit="block", disable=None):
+    for first in Progress(range(0, len(ijb.pictures), block), ijb.name, unit="block"):
         rows = range(first, min(first + block, len(ijb.pictures)))
         crops = np.stack([_crop(ijb.pictures[row], ijb.points[row]) for row in rows])
         parts.append(embed(crops) + embed(np.ascontiguousarray(crops[:, :, ::-1])))

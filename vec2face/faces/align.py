@@ -12,13 +12,13 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from tqdm import tqdm
 
 from vec2face.faces.headers import kind
 from vec2face.faces.images import decode
 from vec2face.faces.listing import Images, is_hidden, start_of
 from vec2face.faces.reading import reading
 from vec2face.runtime.files import InputError, inside, whole_folder
+from vec2face.runtime.progress import Progress
 
 TEMPLATE = np.array(
     [
@@ -124,7 +124,7 @@ def align_folder(
     points = None if callable(landmarks) else _read_landmarks(Path(landmarks), source)
     left_out = []
     with whole_folder(target) as temporary:
-        for file in tqdm(pictures, unit="picture", disable=None):
+        for file in Progress(pictures, "align", unit="picture"):
             name = str(file.relative_to(source))
             with reading(file):
                 data = file.read_bytes()
@@ -153,7 +153,7 @@ def _write(path: Path, crop: np.ndarray, form: str | None) -> None:
     ending = path.suffix.lower()
     if ending not in _AS_NAMED:
         ending = _BY_KIND.get(form or "", ".png")
-    quality = [] if ending == ".webp" else [cv2.IMWRITE_JPEG_QUALITY, 95]  # a WebP loses nothing
+    quality = [cv2.IMWRITE_JPEG_QUALITY, 95] if ending in (".jpg", ".jpeg") else []
     bgr = cv2.cvtColor(crop, cv2.COLOR_RGB2BGR)
     path.write_bytes(cv2.imencode(ending, bgr, quality)[1].tobytes())
 

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
-from tqdm import tqdm
 
 from vec2face.faces.database import DatabaseWriter
 from vec2face.faces.headers import kind
@@ -23,6 +22,7 @@ from vec2face.faces.record import RecordWriter
 from vec2face.faces.source import Corrupt, Source, readable
 from vec2face.faces.store_writer import FaceStoreWriter
 from vec2face.runtime.files import InputError, whole_file, whole_folder, write_json
+from vec2face.runtime.progress import Progress
 
 Form = Literal["rec", "lmdb", "folder", "store"]
 FORMS: tuple[Form, ...] = get_args(Form)
@@ -107,7 +107,7 @@ def convert(
             append = stack.enter_context(DatabaseWriter(file)).append
         else:
             append = stack.enter_context(_folders(destination, len(people), len(rows)))
-        progress = tqdm(rows, desc=f"to {destination.name}", unit="img", disable=None)
+        progress = Progress(rows, f"to {destination.name}", unit="img")
         for row, label in zip(map(int, progress), map(int, labels), strict=True):
             append(source.encoded(row), label, give(row))
     if skipped and form != "store":

@@ -8,7 +8,6 @@ perhaps the offsets of five points, all in strides. Outputs come by kind, and in
     10 or 15   strides 8, 16, 32, 64, 128, one anchor a place; 15 with points
 """
 
-import os
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,6 +16,7 @@ import numpy as np
 import onnxruntime
 
 from vec2face.runtime.files import InputError
+from vec2face.runtime.processes import threads
 
 _LAYOUTS = {6: (3, 2), 9: (3, 2), 10: (5, 1), 15: (5, 1)}  # outputs: strides, anchors a place
 _WIDTHS = {"scores": 1, "boxes": 4, "points": 10}
@@ -54,8 +54,7 @@ class FaceDetector:
         if not self.path.is_file():
             raise InputError(f"{path}: no such file; expected a detector, such as det_10g.onnx")
         options = onnxruntime.SessionOptions()
-        threads = os.environ.get("VEC2FACE_THREADS") or len(os.sched_getaffinity(0))
-        options.intra_op_num_threads = int(threads)
+        options.intra_op_num_threads = threads()
         options.log_severity_level = 4  # failures come as exceptions
         try:
             self._session = onnxruntime.InferenceSession(

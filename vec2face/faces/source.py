@@ -1,7 +1,6 @@
 """A source of faces: labels and encoded images by row, whatever they are stored in."""
 
 import logging
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
@@ -9,9 +8,8 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 import numpy as np
-from tqdm import tqdm
 
-from vec2face.faces import database
+from vec2face.faces import btree
 from vec2face.faces.archive import TarSource, ZipSource
 from vec2face.faces.database import DatabaseSource
 from vec2face.faces.images import check_square, decode, resize
@@ -20,7 +18,8 @@ from vec2face.faces.reading import read_array, reading
 from vec2face.faces.record import RecordFile
 from vec2face.faces.store import FaceStore
 from vec2face.runtime.files import InputError
-from vec2face.runtime.processes import processes
+from vec2face.runtime.processes import cores, processes
+from vec2face.runtime.progress import Progress
 
 log = logging.getLogger(__name__)
 
@@ -169,7 +168,7 @@ def _open(path: Path, verify: bool, skip: bool) -> Source:
     if path.is_file():
         with path.open("rb") as file:
             start = file.read(512)
-        if start[16:20] == database.MAGIC:
+        if start[16:20] == btree.MAGIC:
             return DatabaseSource(path, skip=skip)
         if start.startswith((b"PK\3\4", b"PK\5\6")):
             return ZipSource(path)
@@ -225,7 +224,7 @@ def load_images(
                 place[...] = resize(image, size)
 
     starts = range(0, len(rows), _TOGETHER)
-    threads = min(8, len(os.sched_getaffinity(0)), len(starts))
+    threads = min(8, cores(), len(starts))
     if threads < 2:
         for start in starts:
             load(start)
@@ -262,10 +261,9 @@ def readable(
             return str(error)
         return None
 
-    what, quiet = f"checking {source.name}", None if group.main else True
     with (
-        ThreadPoolExecutor(min(8, len(os.sched_getaffinity(0)))) as pool,
-        tqdm(total=len(mine), desc=what, unit="img", disable=quiet) as bar,
+        ThreadPoolExecutor(min(8, cores())) as pool,
+        Progress(what=f"checking {source.name}", total=len(mine), unit="img") as bar,
     ):
         for first in mine[::4096]:
             some = range(first, min(first + 4096, mine.stop))

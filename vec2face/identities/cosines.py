@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
-from tqdm import tqdm
 
 from vec2face.runtime.files import InputError
+from vec2face.runtime.progress import Progress
 
 BLOCK = 1024  # rows at a time
 TILE = 8192  # rows they meet at a time: some 32 MiB of cosines
@@ -151,7 +151,7 @@ def largest_cosine(vectors: np.ndarray) -> tuple[float, int, int]:
     margin = 2 * _margin(vectors.shape[1], torch.float32)
     best = -np.inf
     found: list[np.ndarray] = []  # rows (cosine, i, j) that may be the largest
-    for j in tqdm(range(0, len(vectors), TILE), desc="certificate", unit="tile", disable=None):
+    for j in Progress(range(0, len(vectors), TILE), "certificate", unit="tile"):
         tile = _unit(vectors[j : j + TILE])
         for i in range(0, j + len(tile), BLOCK):
             cosine = _unit(vectors[i : i + BLOCK]) @ tile.T

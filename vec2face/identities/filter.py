@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from vec2face.identities.cosines import BLOCK, Kept, Rows, largest_cosine, norms
 from vec2face.runtime.files import InputError
+from vec2face.runtime.progress import Progress
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def sample_identities(
     limit = 100 * count if max_candidates is None else max_candidates
     candidates: list[np.ndarray] = []
     greedy: GreedyFilter | None = None
-    with tqdm(total=count, desc="identities", unit="id", disable=None) as progress:
+    with Progress(what="identities", total=count, unit="id") as progress:
         for first in range(0, limit, BLOCK):
             block = draw(first, min(BLOCK, limit - first))
             if greedy is None:

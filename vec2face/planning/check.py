@@ -112,10 +112,11 @@ def sustained(p: Params) -> float:
 
 
 def machine() -> dict[str, float]:
-    """Return bytes free on this disk, of memory, and of the largest GPU (0 without one)."""
+    """Return the bytes free on this disk, of memory and of the largest GPU; 0 if not known."""
     devices = range(torch.cuda.device_count())
     sizes = [torch.cuda.get_device_properties(i).total_memory for i in devices]
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    known = "SC_PHYS_PAGES" in getattr(os, "sysconf_names", {})
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if known else 0
     return {"disk": shutil.disk_usage(".").free, "memory": memory, "device": max(sizes, default=0)}
 
 

@@ -6,7 +6,6 @@ that are not normalised (docs/method.md).
 """
 
 import io
-import os
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,6 +23,7 @@ from torch.nn import functional
 from vec2face.faces.images import resize, to_tensor
 from vec2face.recognizers.onnx_graph import fixed_batch, free_batch, image_input, read_model
 from vec2face.runtime.files import InputError, whole_file
+from vec2face.runtime.processes import threads
 
 Channels = Literal["rgb", "bgr"]
 _OPSET = 17
@@ -129,9 +129,7 @@ def _agree(found: np.ndarray, expected: np.ndarray) -> bool:
 
 def _session(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = int(
-        os.environ.get("VEC2FACE_THREADS") or len(os.sched_getaffinity(0))
-    )
+    options.intra_op_num_threads = threads()
     options.use_deterministic_compute = True
     options.log_severity_level = 4  # failures come as exceptions
     # The package onnxruntime-gpu, in onnxruntime's place, has the first of these as well.

@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from vec2face.config import Augmentation, RecognizerConfig
 from vec2face.faces.images import to_tensor
 from vec2face.randomness import stream, torch_seed
 from vec2face.recognizers.iresnet import IResNet
 from vec2face.recognizers.network import embed
+from vec2face.runtime.progress import Progress
 
 SIZE = 56
 AUGMENTATION = Augmentation(
@@ -155,7 +155,7 @@ def train_pose(
             optimizer, training.lr, total_steps=training.epochs * per_epoch
         )
         targets = torch.from_numpy(angles.astype(np.float32))
-        for epoch in tqdm(range(training.epochs), unit="epoch", disable=None):
+        for epoch in Progress(range(training.epochs), "pose", unit="epoch"):
             draw = stream(seed, "pose order", epoch)
             order = draw.permutation(len(images))[: per_epoch * training.batch]
             for chosen in order.reshape(per_epoch, training.batch):

@@ -11,14 +11,13 @@ from functools import cache
 from multiprocessing import get_context
 from pathlib import Path
 
-from tqdm import tqdm
-
 from vec2face.faces.images import encode
 from vec2face.randomness import stream
 from vec2face.rendered.conditions import Regime, draw_conditions
 from vec2face.rendered.geometry import load_geometry
 from vec2face.rendered.people import Person, draw_lookalike, draw_match, draw_person
 from vec2face.rendered.scene import Sitter, Studio, render
+from vec2face.runtime.progress import Progress
 
 ATTRIBUTES = ("yaw", "pitch", "age", "exposure", "blur")
 
@@ -100,7 +99,7 @@ def produce(
         InputError: ``head`` is not a baked geometry.
     """
     load_geometry(head)  # a bad file is reported here, once
-    bar = tqdm(total=len(sittings), desc=what, unit="person", disable=None)
+    bar = Progress(what=what, total=len(sittings), unit="person")
     workers = min(workers_available(), len(sittings))
     with bar:
         if workers <= 1:

@@ -19,10 +19,10 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from vec2face.runtime.files import sweep, whole_file
 from vec2face.runtime.processes import processes
+from vec2face.runtime.progress import Progress
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ def share(numbers: Sequence[int], do: Callable[[int], object], what: str) -> Non
     group = processes()
     mine = numbers[group.rank :: group.size]
     # One bar is enough: the processes have equally much to do.
-    for number in tqdm(mine, what, unit="block", disable=None if group.main else True):
+    for number in Progress(mine, what, unit="block"):
         do(number)
     group.wait()
 

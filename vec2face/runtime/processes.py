@@ -91,7 +91,7 @@ def processes() -> Group:
 def cores() -> int:
     """Return the number of processor cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):  # Linux only
-        return len(os.sched_getaffinity(0))
+        return len(os.sched_getaffinity(0))  # noqa: TID251
     return os.cpu_count() or 1
 
 
