@@ -14,6 +14,7 @@ from benchmarks.gpu import subjects
 from benchmarks.gpu.runner import Figures, Row
 from benchmarks.gpu.timing import synchronise
 from vec2face.faces.images import to_tensor
+from vec2face.recognizers.batches import Batch
 from vec2face.runtime.processes import processes
 
 TOP = 15
@@ -83,10 +84,11 @@ def recognizer_profile(place: Path, tiny: bool, **changes: Any) -> Figures:
     params = subjects.large_params(place, tiny=tiny)
     values = {"batch": count, "precision": "bfloat16", "lr": 1e-4} | changes
     config = subjects.recognizer_config(params, **values)
-    run = subjects.recognizer_run(config, classes)
-    x = to_tensor(subjects.faces(count, config.image_size)).to(processes().device)
+    run = subjects.recognizer_run(config, params.image_size, classes)
+    x = to_tensor(subjects.faces(count, params.image_size)).to(processes().device)
     labels = torch.arange(count) % classes
-    return profiled(lambda: run.step(0, [x], labels, 1e-4))
+    batch = Batch(0, labels.numpy(), labels, [x])
+    return profiled(lambda: run.step(batch))
 
 
 def profiled(step: Any, steps: int = 3) -> Figures:

@@ -5,6 +5,7 @@ compared twice: with TF32 switched off, where it has to agree with the CPU to ro
 PyTorch has it by default (TF32 in convolutions), where it has to agree loosely.
 """
 
+import math
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -29,6 +30,8 @@ from vec2face.faces.store import FaceStore
 from vec2face.generator.inference import arrange_for_inference
 from vec2face.generator.masks import masks
 from vec2face.generator.network import Vec2Face
+from vec2face.recognizers.backbones import architecture
+from vec2face.recognizers.batches import Batch
 from vec2face.recognizers.features import NetworkRecognizer, open_network
 from vec2face.recognizers.network import embed, untrained_recognizer
 from vec2face.recognizers.onnx import OnnxRecognizer, export
@@ -144,7 +147,7 @@ def trained_generator(place: Path, tiny: bool) -> Figures:
         net.load_state_dict(weights)
         net.save(Path(folder, "generator.safetensors"))
         again = Vec2Face.load(Path(folder, "generator.safetensors")).to(processes().device)
-        images = generate_images(again, subjects.vectors(8, again.config.features), drawn)
+        images = generate_images(again, subjects.vectors(8, again.dimension), drawn)
     return verdict(not_finite=(sum(not v.isfinite().all() for v in weights.values()), 0)) | {
         "images": list(images.shape)
     }
@@ -157,11 +160,12 @@ def recognizer_steps(
     params = subjects.small_params(place, tiny=tiny)
     count = PEOPLE if tiny else 4 * PEOPLE
     config = subjects.recognizer_config(params, **{"batch": count} | changes)
-    run = subjects.recognizer_run(config, PEOPLE * 20, group)
-    pictures = to_tensor(subjects.faces(count, config.image_size, PEOPLE))
+    run = subjects.recognizer_run(config, params.image_size, PEOPLE * 20, group)
+    pictures = to_tensor(subjects.faces(count, params.image_size, PEOPLE))
     labels = torch.arange(count) % PEOPLE
     parts = [pictures[part] for _, part in run.rounds]
-    return [run.step(step, parts, labels, config.lr).loss for step in range(steps)]
+    batches = [Batch(step, labels.numpy(), labels, parts) for step in range(steps)]
+    return [(run.step(batch) or {"loss": math.nan})["loss"] for batch in batches]
 
 
 def recognizer_like_cpu(place: Path, tiny: bool, **changes: Any) -> Figures:
@@ -298,7 +302,8 @@ def untrained(place: Path, tiny: bool) -> Figures:
     """Compare the untrained network's embeddings, made as the evaluation makes them."""
     params = subjects.small_params(place, tiny=tiny)
     images = subjects.faces(64, params.image_size)
-    net = untrained_recognizer(subjects.recognizer_config(params).architecture(), images, 0)
+    network = architecture(subjects.recognizer_config(params), params.image_size)
+    net = untrained_recognizer(network, images, 0)
     wanted = embed(net, images)
     net.to(processes().device)
     with exactly():

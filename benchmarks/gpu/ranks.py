@@ -10,6 +10,7 @@ refuses two processes on one card.
 
 import argparse
 import inspect
+import math
 import os
 import signal
 from dataclasses import replace
@@ -26,6 +27,7 @@ from benchmarks.gpu import subjects
 from vec2face.faces.images import to_tensor
 from vec2face.generator.training import train_generator
 from vec2face.randomness import torch_seed
+from vec2face.recognizers.batches import Batch
 from vec2face.recognizers.onnx import OnnxRecognizer
 from vec2face.recognizers.step import RecognizerRun
 from vec2face.recognizers.training import train_recognizer
@@ -56,12 +58,13 @@ def train(what: str, place: Path, work: Path, *, tiny: bool, die: int = 0) -> St
     """Train from nothing, or from where another process was killed; return the weights.
 
     Args:
-        what: ``generator`` (24 steps, a checkpoint every 4) or ``recognizer`` (4 epochs).
+        what: ``generator`` (24 steps) or ``recognizer`` (4 epochs).
         place: of the random networks.
         work: of the checkpoints.
         tiny: whether sizes are those of a test.
         die: the step or epoch after which this process kills itself.
     """
+    os.environ["VEC2FACE_CHECKPOINT_SECONDS"] = "0"  # after every step
     params = subjects.small_params(place, tiny=tiny)
     if what == "generator":
         images, features = faces_and_features(params)
@@ -71,7 +74,8 @@ def train(what: str, place: Path, work: Path, *, tiny: bool, die: int = 0) -> St
         images = subjects.faces(IMAGES, params.image_size, PEOPLE)
         config = subjects.recognizer_config(params, batch=16, epochs=4)
         labels = np.arange(IMAGES) % PEOPLE
-        net = train_recognizer(images, labels, config, 0, work, on_epoch=kill_at(die, "epoch"))
+        about = (config, params.image_size, 0, work)
+        net = train_recognizer(images, labels, *about, on_epoch=kill_at(die, "epoch"))
     return {name: value.float() for name, value in net.state_dict().items()}
 
 
@@ -83,7 +87,8 @@ def start(what: str, place: Path, *, tiny: bool) -> State:
         return {name: value.float() for name, value in run.generator.state_dict().items()}
     torch.manual_seed(torch_seed(0, "recognizer"))
     config = subjects.recognizer_config(params, batch=16)
-    run = RecognizerRun(config, PEOPLE, 16, 0, subjects.CPU)
+    labels = np.arange(IMAGES) % PEOPLE
+    run = RecognizerRun(config, params.image_size, labels, 0, subjects.CPU)
     return {name: value.float() for name, value in run.backbone.state_dict().items()}
 
 
@@ -113,11 +118,12 @@ def group_steps(place: Path, group: Group, *, tiny: bool) -> dict[str, list[floa
             found.setdefault(f"generator {name}", []).append(value)
     for share in (1.0, 0.5):
         config = subjects.recognizer_config(params, batch=16, sample_rate=share)
-        recognizer = subjects.recognizer_run(config, PEOPLE, group)
+        recognizer = subjects.recognizer_run(config, params.image_size, PEOPLE, group)
         labels = torch.arange(16) % PEOPLE
         pictures = to_tensor(images[:16])
-        steps = [recognizer.step(step, [pictures], labels, 0.02) for step in range(4)]
-        found[f"recognizer, share {share}"] = [step.loss for step in steps]
+        batches = [Batch(step, np.arange(16), labels, [pictures]) for step in range(4)]
+        losses = [(recognizer.step(batch) or {"loss": math.nan})["loss"] for batch in batches]
+        found[f"recognizer, share {share}"] = losses
     return found
 
 

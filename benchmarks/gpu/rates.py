@@ -11,7 +11,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,18 +20,21 @@ from unittest.mock import patch
 
 import numpy as np
 import torch
+from timm.models.vision_transformer import Attention
 from torch import Tensor, nn
 
 from benchmarks.gpu import subjects
 from benchmarks.gpu.paths import drawn
 from benchmarks.gpu.runner import Figures, Row
 from benchmarks.gpu.timing import rate, synchronise
+from vec2face.config import Params
 from vec2face.dataset.generate import generate, generate_images
 from vec2face.dataset.perturbation import Perturbation
 from vec2face.evaluation.verification import pair_distances
 from vec2face.faces.images import decode, encode, to_tensor
-from vec2face.recognizers.augment import Augmentation, augment
-from vec2face.recognizers.batches import augmented_batches
+from vec2face.generator.network import FullAttention
+from vec2face.recognizers.augment import augment
+from vec2face.recognizers.batches import Batch, augmented_batches
 from vec2face.recognizers.features import NetworkRecognizer
 from vec2face.recognizers.network import embed
 from vec2face.runtime.processes import processes
@@ -60,7 +63,7 @@ def what_if(run: subjects.GeneratorRun, change: str) -> Iterator[None]:
     """Change a training within, to see what it would be worth."""
     half = torch.autocast(device_type(), torch.bfloat16)
     if change == "attention in bfloat16":
-        with patch("vec2face.generator.step._AttentionInFloat32", nullcontext):
+        with patch.object(FullAttention, "forward", Attention.forward):
             yield
     elif change == "frozen networks in bfloat16":
         run.recognizer.forward_with_taps = half(run.recognizer.forward_with_taps)
@@ -133,23 +136,24 @@ def recognizer_step(
     counted = subjects.large_params(place, tiny=tiny, identities=classes)
     changes = {"precision": "bfloat16"} | changes
     config = subjects.recognizer_config(params, batch=batch, lr=1e-4, **changes)
-    run = subjects.recognizer_run(config, classes)
-    pictures = subjects.faces(batch, config.image_size)
-    labels = torch.from_numpy(np.random.default_rng(0).integers(0, classes, batch))
+    run = subjects.recognizer_run(config, params.image_size, classes)
+    pictures = subjects.faces(batch, params.image_size)
+    labels = np.random.default_rng(0).integers(0, classes, 2 * batch)
     if loop:
         many = np.concatenate([pictures, pictures[:, :, ::-1]])
         steps = range(3 if tiny else 24)
         parts = [part for _, part in run.rounds]
-        read = many.__getitem__
-        batches = augmented_batches(read, len(many), batch, steps, 0, Augmentation(), parts)
-        return loop_rate(batches, lambda item: run.step(0, item[1], labels, 1e-4), batch)
+        read, settings = many.__getitem__, params.fr.augment
+        batches = augmented_batches(read, labels, batch, settings, 0, parts, steps)
+        return loop_rate(batches, run.step, batch)
     x = to_tensor(pictures).to(processes().device)
     if change == "channels first":
         run.backbone.to(memory_format=torch.contiguous_format)
         x = x.contiguous()
     parts = [x[part] for _, part in run.rounds]
     flop = subjects.stage_flop(counted, "recognizer@generated")
-    return rate(lambda: run.step(0, parts, labels, 1e-4), batch, flop, ceiling)
+    one = Batch(0, np.arange(batch), torch.from_numpy(labels[:batch]), parts)
+    return rate(lambda: run.step(one), batch, flop, ceiling)
 
 
 def painting(
@@ -237,7 +241,7 @@ def alone(
 def evaluation(place: Path, tiny: bool, ceiling: float | None, pairs: int) -> Figures:
     """Time the evaluation of a trained recognizer: decoding, two embeddings of each picture."""
     params = subjects.large_params(place, tiny=tiny)
-    run = subjects.recognizer_run(subjects.recognizer_config(params, batch=8), 8)
+    run = subjects.recognizer_run(subjects.recognizer_config(params), params.image_size, 8)
     run.backbone.eval()
     benchmark = subjects.benchmark(pairs, params.image_size)
     embeds = {"": partial(embed, run.backbone)}
@@ -252,6 +256,8 @@ def pictures_rate(tiny: bool, what: str, threads: int) -> Figures:
     jpegs = [encode(picture) for picture in pictures]
     pieces = np.array_split(np.arange(len(pictures)), 2 * threads)
 
+    settings = Params.load("params/paper.yaml").fr.augment
+
     def work(rows: np.ndarray) -> None:
         if what == "encode":
             for i in rows:
@@ -261,7 +267,7 @@ def pictures_rate(tiny: bool, what: str, threads: int) -> Figures:
         if "decode" in what:
             found = np.stack([decode(jpegs[i], "a picture") for i in rows])
         if "augment" in what:
-            to_tensor(augment(found, rows, 0, 0, Augmentation()))
+            to_tensor(augment(found, rows, 0, 0, settings))
 
     with ThreadPoolExecutor(threads) as pool:
         return rate(lambda: list(pool.map(work, pieces)), len(pictures)) | {

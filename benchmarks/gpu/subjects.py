@@ -17,18 +17,17 @@ import torch
 import torchvision
 from torch import nn
 
-from vec2face.config import Params
+from vec2face.config import Params, RecognizerConfig
 from vec2face.faces.benchmarks import Benchmark
 from vec2face.faces.images import encode
 from vec2face.generator.batches import Batch, masked_batches
-from vec2face.generator.network import GeneratorConfig, Vec2Face
+from vec2face.generator.network import Vec2Face
 from vec2face.generator.step import GeneratorRun
 from vec2face.planning.cost import pipeline_cost
 from vec2face.randomness import torch_seed
 from vec2face.recognizers.backbones import build_backbone
 from vec2face.recognizers.network import load_recognizer, save_recognizer
 from vec2face.recognizers.step import RecognizerRun
-from vec2face.recognizers.training import RecognizerConfig
 from vec2face.runtime.processes import Group, processes
 
 CPU = Group(0, 1, torch.device("cpu"))
@@ -53,7 +52,7 @@ def merged(base: Changes, changes: Changes) -> Changes:
 
 def small_params(place: Path, *, tiny: bool, **changes: Any) -> Params:
     """Return ``params.yaml`` with every loss of the generator switched on from the first step."""
-    training = {"steps": 24, "batch": 16, "lr": 1e-3, "warmup": 4, "checkpoint_every": 4}
+    training = {"steps": 24, "batch": 16, "lr": 1e-3, "warmup": 4}
     training |= {"lpips_weights": str(vgg(place)), "losses": LOSSES, "ema": 0.9}
     training |= {"discriminator": {"start": 0.0}}
     values: Changes = {"training": training}
@@ -159,36 +158,24 @@ def on_device(batch: Batch) -> Batch:
 
 def generator(params: Params, features: int = 512) -> Vec2Face:
     """Return a generator with random weights, on the CPU, in evaluation mode."""
-    sizes = params.generator.model_dump() | {"channels": tuple(params.generator.channels)}
     torch.manual_seed(0)
-    return Vec2Face(
-        GeneratorConfig(features=features, image_size=params.image_size, **sizes)
-    ).eval()
+    return Vec2Face(params.generator, features).eval()
 
 
 def recognizer_config(params: Params, **changes: Any) -> RecognizerConfig:
-    """Return the recognizer's training of ``params.fr``."""
-    values: Changes = {
-        "backbone": params.fr.backbone,
-        "widths": tuple(params.fr.widths) or None,
-        "embedding": params.fr.embedding,
-        "image_size": params.image_size,
-        "scale": params.fr.scale,
-        "margin": params.fr.margin,
-        "clip": params.fr.clip,
-        "dropout": params.fr.dropout,
-        "warmup": 0.0,
-        "lr": 0.02,
-    }
-    return RecognizerConfig(**values | changes)
+    """Return the recognizer's training of ``params.fr``, in one precision and at one rate."""
+    values: Changes = {"micro_batch": None, "precision": "float32", "warmup": 0.0, "lr": 0.02}
+    values |= {"schedule": "milestones", "milestones": []}  # one rate throughout
+    return RecognizerConfig.model_validate(params.fr.model_dump() | values | changes)
 
 
 def recognizer_run(
-    config: RecognizerConfig, classes: int, group: Group | None = None
+    config: RecognizerConfig, image_size: int, classes: int, group: Group | None = None
 ) -> RecognizerRun:
     """Return the recognizer's training at its start, the same weights on any device."""
     torch.manual_seed(0)
-    return RecognizerRun(config, classes, config.batch, 0, group or processes())
+    labels = np.arange(max(classes, config.batch)) % classes
+    return RecognizerRun(config, image_size, labels, 0, group or processes())
 
 
 def stage_flop(params: Params, stage: str) -> float:
