@@ -1,13 +1,18 @@
 import json
+import re
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from tests.faces.readers import IMAGES, Rows, read_lmdb, read_rec
 from tests.generator.test_released import SMALL, released_weights
+from tests.parameters import PAPER, ROOT, changed
 from tests.recognizers.test_released import iresnet_weights
 from vec2face.cli import main
 from vec2face.faces.align import TEMPLATE
@@ -17,8 +22,6 @@ from vec2face.faces.images import decode, encode
 from vec2face.faces.source import open_source
 from vec2face.faces.store_writer import FaceStoreWriter
 from vec2face.generator.network import Vec2Face
-from vec2face.planning import check as preflight
-from vec2face.planning.cost import StageCost
 
 
 @pytest.fixture
@@ -116,31 +119,35 @@ def test_bad_input_is_one_line_on_stderr_and_exit_code_2(tmp_path):
     )
 
 
-def test_check_prints_inputs_costs_and_shortages(monkeypatch, capsys):
-    ready = preflight.Finding("paths.faces", "a.rec", "ready", "3 images of 2 people")
-    missing = preflight.Finding("paths.benchmarks", "b", "missing", "data/README.md says where")
-    monkeypatch.setattr(preflight, "inspect", lambda p: [ready, missing])
-    monkeypatch.setattr(
-        preflight, "expect", lambda p: ([StageCost("subset", 7.2e16, 2e9)], ["supposed"])
+def test_check_prints_inputs_costs_and_shortages(store, capsys):
+    """Of faces that are there and of a dataset that fits on no disk."""
+    params = changed(
+        PAPER, paths__faces="faces", identities=10**12, subset__identities=3, subset__held_out=1
     )
-    monkeypatch.setattr(preflight, "shortages", lambda costs: ["disk: about 2.0 GB needed"])
-    paper = "params/paper.yaml"
-    assert main(["check", "--tflops", "10", "--params", paper]) == 1
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[0].split() == [
-        "ready",
-        "paths.faces",
-        "=",
-        "a.rec:",
-        "3",
-        "images",
-        "of",
-        "2",
-        "people",
-    ]
-    assert lines[1].startswith("missing")
-    assert any(line.split()[:3] == ["subset", "2.0", "2.0"] for line in lines)
-    assert lines[-2:] == ["supposed", "short of disk: about 2.0 GB needed"]
-    monkeypatch.setattr(preflight, "inspect", lambda p: [ready])
-    assert main(["check", "--params", paper]) == 0
+    Path("params.yaml").write_text(yaml.safe_dump(params.model_dump(mode="json")))
+
+    def hours(speed):
+        assert main(["check", "--tflops", speed]) == 1
+        lines = capsys.readouterr().out.splitlines()
+        assert lines[0].split(maxsplit=1) == ["ready", "paths.faces = faces: 12 images of 4 people"]
+        assert re.match(
+            rf"missing +paths.benchmarks = {params.paths.benchmarks}: data/README", lines[2]
+        )
+        assert any(line.startswith("paths.pca_faces cannot be counted yet") for line in lines)
+        assert any(line.startswith("short of disk: about ") for line in lines)
+        (row,) = (line.split() for line in lines if line.startswith("generator "))
+        return float(row[1])
+
+    assert hours("1") == pytest.approx(10 * hours("10"), rel=0.01)
     assert main(["check", "--params", "nowhere.yaml"]) == 2
+
+
+def test_a_project_that_makes_all_of_its_inputs_lacks_none(tmp_path, monkeypatch, capsys):
+    for name in ("dvc.yaml", "params.yaml", "data/rendered/dvc.yaml"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, tmp_path / name)
+    (tmp_path / ".dvc").mkdir()
+    (tmp_path / ".dvc/config").write_text("[core]\nno_scm = True\n")
+    monkeypatch.chdir(tmp_path)
+    assert main(["check"]) == 0
+    assert "missing" not in capsys.readouterr().out

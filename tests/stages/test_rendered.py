@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from stages import rendered_benchmarks, rendered_faces, rendered_geometry
+from stages import rendered_benchmarks, rendered_faces
 from vec2face.faces.benchmarks import find_benchmarks, load_benchmark
 from vec2face.faces.store import FaceStore
 from vec2face.runtime.files import InputError
@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture
 def run(head, tmp_path, monkeypatch):
-    """An empty project with the smallest of worlds in its parameters, and the baked head."""
+    """An empty project with the smallest of stores in its parameters, and the baked head."""
     content = yaml.safe_load((ROOT / "params.yaml").read_text())
     content["rendered"]["image_size"] = 28
     content["rendered"]["stores"]["pca"] = {"people": 2, "images": 1, "regime": "mild"}
@@ -41,13 +41,6 @@ def test_a_store_and_benchmarks_are_made_from_params(run):
 def test_an_unknown_store_names_its_key(run):
     with pytest.raises(InputError, match=r"rendered\.stores\.nobody"):
         rendered_faces.main("nobody")
-
-
-def test_the_geometry_goes_where_the_others_look(run, monkeypatch):
-    seen = []
-    monkeypatch.setattr(rendered_geometry, "download_and_bake", seen.append)
-    rendered_geometry.main()
-    assert [str(p) for p in seen] == ["data/rendered/head.npz"]
 
 
 def test_every_store_of_the_pipeline_has_its_parameters():
