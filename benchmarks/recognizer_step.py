@@ -16,13 +16,15 @@ import sys
 import time
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from vec2face.recognizers.backbones import build_backbone
+from vec2face.config import Params, RecognizerConfig
+from vec2face.recognizers.backbones import architecture, build_backbone
+from vec2face.recognizers.batches import Batch
 from vec2face.recognizers.step import RecognizerRun
-from vec2face.recognizers.training import RecognizerConfig
 from vec2face.runtime.processes import processes
 
 MUST_REACH = 1.1
@@ -52,9 +54,11 @@ class Softmax(torch.autograd.Function):
 class Peer:
     """The plain step."""
 
-    def __init__(self, config: RecognizerConfig, start: dict[str, Tensor], rows: Tensor) -> None:
+    def __init__(
+        self, config: RecognizerConfig, size: int, start: dict[str, Tensor], rows: Tensor
+    ) -> None:
         self.config = config
-        self.backbone = build_backbone(**config.architecture()).train()
+        self.backbone = build_backbone(**architecture(config, size)).train()
         self.backbone.load_state_dict(start)
         for module in self.backbone.modules():
             if isinstance(module, nn.PReLU):
@@ -91,21 +95,28 @@ def main() -> int:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    config = RecognizerConfig(
-        image_size=arguments.size, batch=arguments.batch, dropout=0.0, margin=0.5, lr=RATE
+    config = Params.load("params/paper.yaml").fr.model_copy(
+        update={
+            "batch": arguments.batch,
+            "micro_batch": None,
+            "precision": "float32",
+            "dropout": 0.0,
+            "lr": RATE,
+        }
     )
-    ours = RecognizerRun(config, arguments.classes, arguments.batch, 0, processes())
-    peer = Peer(config, ours.backbone.state_dict(), ours.head.weight)
+    people = np.arange(arguments.classes)
+    ours = RecognizerRun(config, arguments.size, people, 0, processes())
+    peer = Peer(config, arguments.size, ours.backbone.state_dict(), ours.head.weight)
     shape = arguments.batch, arguments.size, arguments.size, 3
     seconds: dict[str, list[float]] = {"ours": [], "peer": []}
     differences = []
     for step in range(arguments.steps + 1):
         images = torch.rand(shape).mul_(2).sub_(1).permute(0, 3, 1, 2)
         labels = torch.randint(arguments.classes, (arguments.batch,))
-        first = images.contiguous()
+        first, batch = images.contiguous(), Batch(step, labels.numpy(), labels, [images])
         losses = [
             timed(seconds["peer"], lambda: peer.step(first, labels)),  # noqa: B023
-            timed(seconds["ours"], lambda: ours.step(step, [images], labels, RATE).loss),  # noqa: B023
+            timed(seconds["ours"], lambda: ours.step(batch)["loss"]),  # noqa: B023
         ]
         differences.append(abs(losses[0] - losses[1]) / losses[0])
     best = {name: min(values[1:]) for name, values in seconds.items()}

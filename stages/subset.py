@@ -40,10 +40,11 @@ def main() -> None:
     else:
         train = pick(identities=s.identities)
     apart = pick(identities=s.held_out, exclude=np.unique(source.labels[train]).tolist())
+    found = [readable(source, rows, corrupt=s.corrupt) for rows in (train, apart)]
     settings = [p.seed, s.model_dump(mode="json")]
     with resume("subset", settings, [faces], artifacts.work) as work:
-        for rows, store in ((train, artifacts.subset), (apart, artifacts.held_out)):
-            rows, skipped = readable(source, rows, corrupt=s.corrupt)
+        stores = (artifacts.subset, artifacts.held_out)
+        for (rows, skipped), store in zip(found, stores, strict=True):
             copy_rows(
                 source,
                 rows,

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import torch
 
 TOLERANCE = 1e-9  # relative
+UNSEEN = 2 / 255 / 100  # of images in [-1, 1]: a hundredth of a grey level
 
 
 @contextlib.contextmanager

@@ -133,7 +133,6 @@ class Training(Section):
     masks: Masks
     losses: LossWeights
     discriminator: Discriminator
-    checkpoint_every: Count  # steps
     lpips_weights: str  # path of LPIPS backbone weights, "" for none
 
 

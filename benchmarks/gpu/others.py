@@ -83,8 +83,8 @@ def recognizer_profile(place: Path, tiny: bool, **changes: Any) -> Figures:
     params = subjects.large_params(place, tiny=tiny)
     values = {"batch": count, "precision": "bfloat16", "lr": 1e-4} | changes
     config = subjects.recognizer_config(params, **values)
-    run = subjects.recognizer_run(config, classes)
-    x = to_tensor(subjects.faces(count, config.image_size)).to(processes().device)
+    run = subjects.recognizer_run(config, params.image_size, classes)
+    x = to_tensor(subjects.faces(count, params.image_size)).to(processes().device)
     labels = torch.arange(count) % classes
     return profiled(lambda: run.step(0, [x], labels, 1e-4))
 

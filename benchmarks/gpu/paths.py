@@ -29,6 +29,7 @@ from vec2face.faces.store import FaceStore
 from vec2face.generator.inference import arrange_for_inference
 from vec2face.generator.masks import masks
 from vec2face.generator.network import Vec2Face
+from vec2face.recognizers.backbones import architecture
 from vec2face.recognizers.features import NetworkRecognizer, open_network
 from vec2face.recognizers.network import embed, untrained_recognizer
 from vec2face.recognizers.onnx import OnnxRecognizer, export
@@ -144,7 +145,7 @@ def trained_generator(place: Path, tiny: bool) -> Figures:
         net.load_state_dict(weights)
         net.save(Path(folder, "generator.safetensors"))
         again = Vec2Face.load(Path(folder, "generator.safetensors")).to(processes().device)
-        images = generate_images(again, subjects.vectors(8, again.config.features), drawn)
+        images = generate_images(again, subjects.vectors(8, again.dimension), drawn)
     return verdict(not_finite=(sum(not v.isfinite().all() for v in weights.values()), 0)) | {
         "images": list(images.shape)
     }
@@ -157,8 +158,8 @@ def recognizer_steps(
     params = subjects.small_params(place, tiny=tiny)
     count = PEOPLE if tiny else 4 * PEOPLE
     config = subjects.recognizer_config(params, **{"batch": count} | changes)
-    run = subjects.recognizer_run(config, PEOPLE * 20, group)
-    pictures = to_tensor(subjects.faces(count, config.image_size, PEOPLE))
+    run = subjects.recognizer_run(config, params.image_size, PEOPLE * 20, group)
+    pictures = to_tensor(subjects.faces(count, params.image_size, PEOPLE))
     labels = torch.arange(count) % PEOPLE
     parts = [pictures[part] for _, part in run.rounds]
     return [run.step(step, parts, labels, config.lr).loss for step in range(steps)]
@@ -298,7 +299,7 @@ def untrained(place: Path, tiny: bool) -> Figures:
     """Compare the untrained network's embeddings, made as the evaluation makes them."""
     params = subjects.small_params(place, tiny=tiny)
     images = subjects.faces(64, params.image_size)
-    net = untrained_recognizer(subjects.recognizer_config(params).architecture(), images, 0)
+    net = untrained_recognizer(architecture(params.fr, params.image_size), images, 0)
     wanted = embed(net, images)
     net.to(processes().device)
     with exactly():
@@ -410,10 +411,10 @@ def rows(place: Path, tiny: bool) -> dict[str, Row]:
         "recognizer in float16, share 0.3, micro-batches": row(
             recognizer_learns, precision="float16", sample_rate=0.3, micro_batch=6
         ),
-        "recognizer with MagFace": row(recognizer_learns, head="magface", margin=None),
+        "recognizer with MagFace": row(recognizer_learns, head="magface", margin=0.45),
         "recognizer with CosFace": row(recognizer_learns, head="cosface"),
         "recognizer vit_s in bfloat16": row(
-            recognizer_learns, backbone="vit_s", widths=None, precision="bfloat16", lr=0.005
+            recognizer_learns, backbone="vit_s", widths=(), precision="bfloat16", lr=0.005
         ),
     }
     using = {

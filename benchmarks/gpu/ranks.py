@@ -25,9 +25,7 @@ from torch.nn.parallel import DistributedDataParallel
 from benchmarks.gpu import subjects
 from vec2face.faces.images import to_tensor
 from vec2face.generator.training import train_generator
-from vec2face.randomness import torch_seed
 from vec2face.recognizers.onnx import OnnxRecognizer
-from vec2face.recognizers.step import RecognizerRun
 from vec2face.recognizers.training import train_recognizer
 from vec2face.runtime import parallel
 from vec2face.runtime.processes import Group, join
@@ -71,7 +69,8 @@ def train(what: str, place: Path, work: Path, *, tiny: bool, die: int = 0) -> St
         images = subjects.faces(IMAGES, params.image_size, PEOPLE)
         config = subjects.recognizer_config(params, batch=16, epochs=4)
         labels = np.arange(IMAGES) % PEOPLE
-        net = train_recognizer(images, labels, config, 0, work, on_epoch=kill_at(die, "epoch"))
+        size, on_epoch = params.image_size, kill_at(die, "epoch")
+        net = train_recognizer(images, labels, config, size, 0, work, on_epoch=on_epoch)
     return {name: value.float() for name, value in net.state_dict().items()}
 
 
@@ -81,10 +80,9 @@ def start(what: str, place: Path, *, tiny: bool) -> State:
     if what == "generator":
         run = subjects.generator_run(params, faces_and_features(params)[1], subjects.CPU)
         return {name: value.float() for name, value in run.generator.state_dict().items()}
-    torch.manual_seed(torch_seed(0, "recognizer"))
     config = subjects.recognizer_config(params, batch=16)
-    run = RecognizerRun(config, PEOPLE, 16, 0, subjects.CPU)
-    return {name: value.float() for name, value in run.backbone.state_dict().items()}
+    recognizer = subjects.recognizer_run(config, params.image_size, PEOPLE, subjects.CPU)
+    return {name: value.float() for name, value in recognizer.backbone.state_dict().items()}
 
 
 class Several(int):
@@ -113,7 +111,7 @@ def group_steps(place: Path, group: Group, *, tiny: bool) -> dict[str, list[floa
             found.setdefault(f"generator {name}", []).append(value)
     for share in (1.0, 0.5):
         config = subjects.recognizer_config(params, batch=16, sample_rate=share)
-        recognizer = subjects.recognizer_run(config, PEOPLE, group)
+        recognizer = subjects.recognizer_run(config, params.image_size, PEOPLE, group)
         labels = torch.arange(16) % PEOPLE
         pictures = to_tensor(images[:16])
         steps = [recognizer.step(step, [pictures], labels, 0.02) for step in range(4)]

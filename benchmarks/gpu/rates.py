@@ -29,7 +29,7 @@ from vec2face.dataset.generate import generate, generate_images
 from vec2face.dataset.perturbation import Perturbation
 from vec2face.evaluation.verification import pair_distances
 from vec2face.faces.images import decode, encode, to_tensor
-from vec2face.recognizers.augment import Augmentation, augment
+from vec2face.recognizers.augment import augment
 from vec2face.recognizers.batches import augmented_batches
 from vec2face.recognizers.features import NetworkRecognizer
 from vec2face.recognizers.network import embed
@@ -132,15 +132,15 @@ def recognizer_step(
     counted = subjects.large_params(place, tiny=tiny, identities=classes)
     changes = {"precision": "bfloat16"} | changes
     config = subjects.recognizer_config(params, batch=batch, lr=1e-4, **changes)
-    run = subjects.recognizer_run(config, classes)
-    pictures = subjects.faces(batch, config.image_size)
+    run = subjects.recognizer_run(config, params.image_size, classes)
+    pictures = subjects.faces(batch, params.image_size)
     labels = torch.from_numpy(np.random.default_rng(0).integers(0, classes, batch))
     if loop:
         many = np.concatenate([pictures, pictures[:, :, ::-1]])
         steps = range(3 if tiny else 24)
         parts = [part for _, part in run.rounds]
         read = many.__getitem__
-        batches = augmented_batches(read, len(many), batch, steps, 0, Augmentation(), parts)
+        batches = augmented_batches(read, len(many), batch, steps, 0, params.fr.augment, parts)
         return loop_rate(batches, lambda item: run.step(0, item[1], labels, 1e-4), batch)
     x = to_tensor(pictures).to(processes().device)
     if change == "channels first":
@@ -236,7 +236,8 @@ def alone(
 def evaluation(place: Path, tiny: bool, ceiling: float | None, pairs: int) -> Figures:
     """Time the evaluation of a trained recognizer: decoding, two embeddings of each picture."""
     params = subjects.large_params(place, tiny=tiny)
-    run = subjects.recognizer_run(subjects.recognizer_config(params, batch=8), 8)
+    config = subjects.recognizer_config(params, batch=8)
+    run = subjects.recognizer_run(config, params.image_size, 8)
     run.backbone.eval()
     benchmark = subjects.benchmark(pairs, params.image_size)
     embeds = {"": partial(embed, run.backbone)}
@@ -245,8 +246,9 @@ def evaluation(place: Path, tiny: bool, ceiling: float | None, pairs: int) -> Fi
     return rate(lambda: pair_distances(embeds, benchmark, range(pairs)), 2 * pairs, flop, ceiling)
 
 
-def pictures_rate(tiny: bool, what: str, threads: int) -> Figures:
+def pictures_rate(place: Path, tiny: bool, what: str, threads: int) -> Figures:
     """Time what the processor does with JPEGs of 112 pixels, on so many threads."""
+    changes = subjects.large_params(place, tiny=tiny).fr.augment
     pictures = subjects.faces(64 if tiny else 1024, 112)
     jpegs = [encode(picture) for picture in pictures]
     pieces = np.array_split(np.arange(len(pictures)), 2 * threads)
@@ -260,7 +262,7 @@ def pictures_rate(tiny: bool, what: str, threads: int) -> Figures:
         if "decode" in what:
             found = np.stack([decode(jpegs[i], "a picture") for i in rows])
         if "augment" in what:
-            to_tensor(augment(found, rows, 0, 0, Augmentation()))
+            to_tensor(augment(found, rows, 0, 0, changes))
 
     with ThreadPoolExecutor(threads) as pool:
         return rate(lambda: list(pool.map(work, pieces)), len(pictures)) | {
@@ -318,7 +320,7 @@ def rows(place: Path, tiny: bool, ceiling: float | None) -> dict[str, Row]:
     for threads in (1, cores()):
         for what in ("encode", "decode", "augment", "decode and augment"):
             name = f"JPEG 112 pixels: {what}, {threads} threads"
-            found[name] = partial(pictures_rate, tiny, what, threads)
+            found[name] = partial(pictures_rate, place, tiny, what, threads)
     none = {"lpips": 0.0, "identity": 0.0, "adversarial": 0.0}
     found |= {
         "generator step, only the pixel loss, 128": step(of(128), losses=none),

@@ -17,18 +17,17 @@ import torch
 import torchvision
 from torch import nn
 
-from vec2face.config import Params
+from vec2face.config import Params, RecognizerConfig
 from vec2face.faces.benchmarks import Benchmark
 from vec2face.faces.images import encode
 from vec2face.generator.batches import Batch, masked_batches
-from vec2face.generator.network import GeneratorConfig, Vec2Face
+from vec2face.generator.network import Vec2Face
 from vec2face.generator.step import GeneratorRun
 from vec2face.planning.cost import pipeline_cost
 from vec2face.randomness import torch_seed
 from vec2face.recognizers.backbones import build_backbone
 from vec2face.recognizers.network import load_recognizer, save_recognizer
 from vec2face.recognizers.step import RecognizerRun
-from vec2face.recognizers.training import RecognizerConfig
 from vec2face.runtime.processes import Group, processes
 
 CPU = Group(0, 1, torch.device("cpu"))
@@ -157,38 +156,25 @@ def on_device(batch: Batch) -> Batch:
     return replace(batch, pieces=pieces)
 
 
-def generator(params: Params, features: int = 512) -> Vec2Face:
+def generator(params: Params, dimension: int = 512) -> Vec2Face:
     """Return a generator with random weights, on the CPU, in evaluation mode."""
-    sizes = params.generator.model_dump() | {"channels": tuple(params.generator.channels)}
     torch.manual_seed(0)
-    return Vec2Face(
-        GeneratorConfig(features=features, image_size=params.image_size, **sizes)
-    ).eval()
+    return Vec2Face(params.generator, dimension).eval()
 
 
 def recognizer_config(params: Params, **changes: Any) -> RecognizerConfig:
-    """Return the recognizer's training of ``params.fr``."""
-    values: Changes = {
-        "backbone": params.fr.backbone,
-        "widths": tuple(params.fr.widths) or None,
-        "embedding": params.fr.embedding,
-        "image_size": params.image_size,
-        "scale": params.fr.scale,
-        "margin": params.fr.margin,
-        "clip": params.fr.clip,
-        "dropout": params.fr.dropout,
-        "warmup": 0.0,
-        "lr": 0.02,
-    }
-    return RecognizerConfig(**values | changes)
+    """Return ``params.fr`` for one process in plain float32, with some values replaced."""
+    values: Changes = {"precision": "float32", "compile": False, "micro_batch": None}
+    values |= {"sample_rate": 1.0, "warmup": 0.0, "lr": 0.02}
+    return RecognizerConfig.model_validate(params.fr.model_dump() | values | changes)
 
 
 def recognizer_run(
-    config: RecognizerConfig, classes: int, group: Group | None = None
+    config: RecognizerConfig, image_size: int, classes: int, group: Group | None = None
 ) -> RecognizerRun:
     """Return the recognizer's training at its start, the same weights on any device."""
-    torch.manual_seed(0)
-    return RecognizerRun(config, classes, config.batch, 0, group or processes())
+    torch.manual_seed(torch_seed(0, "recognizer"))
+    return RecognizerRun(config, image_size, classes, config.batch, 0, group or processes())
 
 
 def stage_flop(params: Params, stage: str) -> float:

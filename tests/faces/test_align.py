@@ -44,6 +44,11 @@ def test_a_turned_scaled_and_shifted_template_is_brought_back():
     assert np.allclose(matrix @ (*shift, 1), 0)
 
 
+def test_another_template_scales_with_the_crop():
+    moved = similarity(TEMPLATE, 224, TEMPLATE + (3, 0))
+    assert np.allclose(moved, [(2, 0, 6), (0, 2, 0)])
+
+
 def test_the_points_of_a_picture_come_to_the_template():
     points = TEMPLATE * 0.9 + (40, 20)
     crop = align(photograph(points), points)

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from tests.faces.readers import IMAGES
+from tests.fuzz.limits import outcome
 from vec2face.faces.source import open_source
 from vec2face.runtime.files import InputError
 
@@ -217,3 +218,39 @@ def test_the_oldest_tar_has_no_mark(tmp_path):
     (tmp_path / "b.tar").write_bytes(b"no tar " * 300)
     with pytest.raises(InputError, match=r"b\.tar: .*not a whole \.tar"):
         open_source(tmp_path / "b.tar")
+
+
+@pytest.mark.parametrize("kind", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_zip_that_says_itself_how_much_memory_it_takes_is_refused(tmp_path, kind):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", kind) as archive:
+        archive.writestr("a/0.jpg", bytes(1000))
+    with pytest.raises(InputError, match=r"a/0\.jpg: is packed in a rare way; unpack"):
+        open_source(tmp_path / "a.zip")
+
+
+def header(name, size, kind=b"0"):
+    """A tar's header with any size, in the base that GNU writes large and negative ones."""
+    info = tarfile.TarInfo(name)
+    info.type = kind
+    block = bytearray(info.tobuf(tarfile.GNU_FORMAT)[-512:])
+    block[124] = 0xFF if size < 0 else 0x80
+    block[125:136] = (size % 256**11).to_bytes(11, "big")
+    block[148:156] = b" " * 8
+    block[148:156] = b"%06o\0 " % sum(block)
+    return bytes(block)
+
+
+@pytest.mark.parametrize("size", [-1, -512, -1024, -(2**40), 2**31, 2**62, 2**70])
+@pytest.mark.parametrize("kind", [b"0", b"L", b"K", b"x", b"g", b"S", b"7"])
+def test_a_tar_with_an_impossible_size_ends_at_once(tmp_path, size, kind):
+    whole = header("a/0.jpg", 4) + b"face" + bytes(508)
+    path = tmp_path / "a.tar"
+    path.write_bytes(whole + header("a/1.jpg", size, kind) + bytes(512) + whole + bytes(1024))
+    said = outcome(open_source, path, seconds=10)
+    assert said
+    assert said.startswith(str(path))
+
+
+def test_a_chain_of_long_names_ends_at_once(tmp_path):
+    (tmp_path / "a.tar").write_bytes((header("x", 5, b"L") + b"name\0" + bytes(507)) * 2000)
+    assert "a.tar" in (outcome(open_source, tmp_path / "a.tar") or "")

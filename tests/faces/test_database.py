@@ -1,7 +1,9 @@
 """The authors' LMDB, written here with the packages `lmdb` and `msgpack` alone."""
 
+import contextlib
 import io
 import pickle
+import resource
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,9 +12,13 @@ import lmdb
 import msgpack
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tests.faces.readers import IMAGES, lmdb_of
-from vec2face.faces import database
+from tests.faces.test_source import HEADERS
+from tests.fuzz.limits import outcome
+from vec2face.faces.btree import BTree
 from vec2face.faces.database import DatabaseSource, DatabaseWriter
 from vec2face.faces.source import open_source
 from vec2face.runtime.files import InputError
@@ -55,20 +61,125 @@ def test_a_folder_with_data_mdb_is_one_too(tmp_path):
     assert open_source(tmp_path / "db").labels.tolist() == [3]
 
 
-def test_reading_labels_keeps_memory_flat(tmp_path, monkeypatch):
-    """Of 16 MiB that are mapped and read, few stay in memory."""
-    monkeypatch.setattr(database, "_AT_ONCE", 100)
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def test_reading_keeps_memory_flat(tmp_path):
+    """Of 64 MiB that are read, nothing stays in memory."""
     path = tmp_path / "large.lmdb"
     with DatabaseWriter(path) as writer:
-        for i in range(1000):
-            writer.append(bytes(16_000), i // 5)
-    source = DatabaseSource(path)
-    source.encoded(0)
-    assert source.labels.tolist() == [i // 5 for i in range(1000)]
-    spans = Path("/proc/self/smaps").read_text().split(str(path))[1:]
-    assert len(spans) == 1
-    assert int(spans[0].split("Rss:")[1].split()[0]) < 2000  # KiB
-    assert source.encoded(999) == bytes(16_000)
+        for i in range(2000):
+            writer.append(bytes(32_000), i // 5)
+
+    def read():
+        source, before = DatabaseSource(path), peak()
+        assert source.labels.tolist() == [i // 5 for i in range(2000)]
+        assert source.encoded(1999) == bytes(32_000)
+        if peak() - before > 8000:  # KiB
+            raise InputError(f"{peak() - before} KiB")
+
+    assert outcome(read) is None
+
+
+some_entries = st.dictionaries(
+    st.binary(min_size=1, max_size=60),
+    st.one_of(st.binary(max_size=80), st.integers(0, 30_000).map(bytes)),
+    max_size=300,
+)
+
+
+@settings(max_examples=60)
+@given(some_entries, st.lists(st.binary(min_size=1, max_size=6), max_size=30), st.booleans())
+def test_the_tree_is_read_as_lmdb_itself_reads_it(tmp_path_factory, entries, others, deleting):
+    path = tmp_path_factory.mktemp("lmdb") / "a"
+    environment = lmdb.open(str(path), subdir=False, map_size=2**26, lock=False)
+    with environment.begin(write=True) as transaction:
+        for key, value in entries.items():
+            transaction.put(key, value)
+    if deleting:
+        with environment.begin(write=True) as transaction:
+            for key in sorted(entries)[::2]:
+                transaction.delete(key)
+    tree = BTree(path)
+    with environment.begin() as transaction:
+        assert tree.entries == transaction.stat()["entries"]
+        for key in [*entries, *others, b"\0", b"\xff" * 61]:
+            assert tree.get(key) == transaction.get(key)
+        plain = [key for key in [*entries, *others] if not key.endswith(b"\0")]
+        for key, offset, size in zip(plain, *tree.places(np.array([*plain], "S61")), strict=True):
+            value = tree.read(offset, size) if offset >= 0 else None
+            assert value == transaction.get(key)
+    environment.close()
+
+
+def test_keys_of_other_kinds_are_refused(tmp_path):
+    path = lmdb_of(tmp_path / "a.lmdb", [msgpack.dumps((IMAGES[0], 3))])
+    data = bytearray(path.read_bytes())
+    for meta in (0, 4096):
+        data[meta + 92] |= 8  # MDB_INTEGERKEY
+    path.write_bytes(data)
+    with pytest.raises(InputError, match="keys are numbers, reversed or repeated"):
+        open_source(path)
+
+
+def read_all(path):
+    source = open_source(path)
+    for i in range(len(source)):
+        source.encoded(i)
+        source.feature(i)
+    return source.labels
+
+
+def test_damaged_pages_do_not_kill_the_process(tmp_path):
+    """LMDB itself reads beyond its map then, and the system ends the process with SIGBUS."""
+    rows = [msgpack.dumps((IMAGES[i % 60], npy(np.ones(4, "f4")), i)) for i in range(400)]
+    rows[7] = msgpack.dumps((bytes(9000), npy(np.ones(4, "f4")), 7))
+    path = lmdb_of(tmp_path / "a.lmdb", rows)
+    data = path.read_bytes()
+    draws = np.random.default_rng(0)
+    places = [at + n for at in range(8192, len(data), 4096) for n in (8, 10, 12, 14, 16, 18, 29)]
+    for at in [*places, *draws.integers(0, len(data), 300).tolist()]:
+        changed = bytearray(data)
+        changed[at] ^= 1 << int(draws.integers(8))
+        path.write_bytes(changed)
+        with contextlib.suppress(InputError):
+            read_all(path)
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ([0, 1], "__keys__ holds 0"),
+        ([b"0", 3_000_000_000], "__keys__ holds 3000000000"),
+        ([b"0" * 21, b"1"], "__keys__ holds b'000"),
+        ([b"0", b"1\0"], "__keys__ holds b'1"),
+    ],
+)
+def test_keys_are_names(tmp_path, keys, message):
+    path = tmp_path / "a.lmdb"
+    environment = lmdb.open(str(path), subdir=False, lock=False)
+    with environment.begin(write=True) as transaction:
+        transaction.put(b"__keys__", msgpack.dumps(keys))
+        transaction.put(b"__len__", msgpack.dumps(2))
+    environment.close()
+    with pytest.raises(InputError, match=message):
+        open_source(path)
+
+
+@pytest.mark.parametrize("label", [2**63, 2**64 - 1])
+def test_labels_fit_into_64_bits(tmp_path, label):
+    source = open_source(lmdb_of(tmp_path / "a.lmdb", [msgpack.dumps((IMAGES[0], label))]))
+    with pytest.raises(InputError, match="key 0: neither"):
+        _ = source.labels
+
+
+@pytest.mark.parametrize("content", HEADERS)
+def test_a_feature_that_is_no_array_is_named(tmp_path, content):
+    rows = [msgpack.dumps((IMAGES[0], content, 0))]
+    source = open_source(lmdb_of(tmp_path / "a.lmdb", rows))
+    with pytest.raises(InputError, match=r"key 0: the feature is no \.npy"):
+        source.feature(0)
 
 
 def test_labels_are_read_where_the_system_does_not_list_its_maps(tmp_path, monkeypatch):
@@ -135,7 +246,7 @@ def test_a_truncated_file_is_refused_and_does_not_kill_the_process(tmp_path):
     whole = path.read_bytes()
     for length in range(20, len(whole), 4096):
         path.write_bytes(whole[:length])
-        with pytest.raises(InputError, match=r"a\.lmdb: .*(truncated|not an LMDB)"):
+        with pytest.raises(InputError, match=r"a\.lmdb: .*(truncated|cut off)"):
             open_source(path)
 
 

@@ -1,7 +1,10 @@
+import contextlib
 import json
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from vec2face.faces.images import encode
 from vec2face.faces.record import RecordFile
@@ -92,6 +95,59 @@ def test_incomplete_and_altered_stores_are_refused(tmp_path):
     (path / "manifest.json").unlink()
     with pytest.raises(InputError, match=r"no manifest\.json"):
         FaceStore(path)
+
+
+@pytest.fixture(scope="module")
+def featured(tmp_path_factory):
+    """A store of three shards with features, its manifest, and all that it gives."""
+    path = tmp_path_factory.mktemp("stores") / "faces"
+    about = {"image_size": 56, "seed": 3, "made_by": "a test", "skipped": ["one"]}
+    with FaceStoreWriter(path, **about, images_per_shard=3) as writer:
+        for i, (image, label) in enumerate(zip(IMAGES, LABELS, strict=True)):
+            writer.append(image, label, np.array([i, label], np.float32))
+    return path, (path / "manifest.json").read_text(), everything(path)
+
+
+def everything(path):
+    """All that a store gives, as one comparable value."""
+    store = open_source(path)
+    rows = [(store.encoded(i), bytes(store.feature(i).data)) for i in range(len(store))]
+    return rows, store.labels.tolist()
+
+
+def places(value, above=()):
+    """Yield the way to every value within JSON."""
+    yield above
+    if isinstance(value, dict | list):
+        inner = value.items() if isinstance(value, dict) else enumerate(value)
+        for key, part in inner:
+            yield from places(part, (*above, key))
+
+
+@settings(max_examples=300)
+@given(st.data())
+def test_an_altered_manifest_never_gives_other_data(featured, data):
+    """Every entry is replaced by other JSON, removed, or swapped with another of the manifest."""
+    path, manifest, whole = featured
+    altered = json.loads(manifest)
+    ways = [way for way in places(altered) if way]
+    way = data.draw(st.sampled_from(ways))
+    holder = altered
+    for key in way[:-1]:
+        holder = holder[key]
+    change = data.draw(st.sampled_from(["remove", "swap", "replace", "add"]))
+    if change == "remove":
+        del holder[way[-1]]
+    elif change == "swap" and isinstance(holder, list):
+        holder.reverse()
+    else:
+        near = st.sampled_from([0, 1, 3, 4, -1, 2.0, 1e308, True, None, [], {}, "", "../x", "/x"])
+        other = st.sampled_from(ways).map(lambda w: json.loads(manifest)[w[0]])
+        value = data.draw(near | other | st.sampled_from(["part-00001.rec", "features.npy", "a\0"]))
+        holder[way[-1]] = value
+    (path / "manifest.json").write_text(json.dumps(altered))
+    with contextlib.suppress(InputError):
+        assert everything(path) == whole
 
 
 @pytest.mark.parametrize("name", ["labels.npy", "part-00000.idx"])

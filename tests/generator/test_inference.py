@@ -6,6 +6,7 @@ from torch import nn
 from torch.nn import functional
 
 from tests.parameters import PAPER, changed
+from tests.rounding import UNSEEN
 from vec2face.generator.inference import (
     PointwiseConv,
     SteadyGroupNorm,
@@ -75,6 +76,7 @@ def test_norm_and_pointwise_convolution_are_pytorchs():
     torch.testing.assert_close(PointwiseConv(conv)(x.float()), conv(x.float()))
 
 
+@pytest.mark.rounding
 @pytest.mark.parametrize("released", [False, True])
 @torch.inference_mode()
 def test_images_are_those_of_the_training_form(inputs, released):
@@ -84,10 +86,11 @@ def test_images_are_those_of_the_training_form(inputs, released):
     assert {WinogradConv, UpsampledConv, SteadyGroupNorm, PointwiseConv} <= parts
     found = arranged(*inputs)
     assert found.shape == (4, 3, 56, 56)
-    torch.testing.assert_close(found, wanted, atol=2e-5, rtol=0)
+    torch.testing.assert_close(found, wanted, atol=UNSEEN, rtol=0)
     assert wanted.std() > 0.1
 
 
+@pytest.mark.rounding
 @torch.inference_mode()
 def test_neither_a_second_thread_nor_other_images_change_an_image(inputs):
     arranged = arrange_for_inference(built())
@@ -101,7 +104,7 @@ def test_neither_a_second_thread_nor_other_images_change_an_image(inputs):
         torch.set_num_threads(threads)
     assert torch.equal(one, two)
     alone = torch.cat([arranged(*(x[i : i + 1] for x in inputs)) for i in range(4)])
-    torch.testing.assert_close(alone, one, atol=2e-5, rtol=0)
+    torch.testing.assert_close(alone, one, atol=UNSEEN, rtol=0)
 
 
 def test_an_arranged_generator_is_not_saved(tmp_path):

@@ -36,7 +36,9 @@ def train(params, faces, folder, hold=False):
             time.sleep(0.1)
 
     params = Params.model_validate(params)
-    net = train_generator(*faces, params, folder / "work", on_log=on_log, log_every=1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VEC2FACE_CHECKPOINT_SECONDS", "0")
+        net = train_generator(*faces, params, folder / "work", on_log=on_log, log_every=1)
     if processes().main:
         torch.save(log, folder / "log.pt")
         net.save(folder / "generator.safetensors")
@@ -71,7 +73,7 @@ def result(folder):
 def job(make, faces):
     parts = {"adversarial": 1.0, "token": 1.0, "ssim": 0.1, "gradient": 0.0}
     params = make(
-        dropout=0.1, discriminator=(0.4, 1e-5), steps=STEPS, micro_batch=3, checkpoint_every=2,
+        dropout=0.1, discriminator=(0.4, 1e-5), steps=STEPS, micro_batch=3,
         optimizer="adamw", lr=1e-4, clip=1e6, losses=parts,
     )  # fmt: skip
     return params.model_dump(), faces
@@ -111,7 +113,7 @@ def test_a_vanished_process_ends_the_others_and_one_alone_goes_on(job, alone, tm
     assert codes[0] != 0
     assert codes[1] == -signal.SIGKILL
     assert not (tmp_path / "log.pt").exists()
-    assert Checkpoint(tmp_path / "work").load()[0] == 4
+    assert Checkpoint(tmp_path / "work").load()[0] == 5
     assert ranks.finish(ranks.start(train, *job, tmp_path)) == [0]
     assert_close(result(tmp_path), alone)
 

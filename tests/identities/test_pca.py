@@ -143,5 +143,5 @@ def test_the_scale_in_blocks_is_numpys_to_the_bit(rows, dimension, at_once):
     features = people(rows, dimension, seed=rows)
     whole = float(np.sqrt(np.var(features, axis=0, dtype=np.float64).mean()))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("vec2face.identities.pca.AT_ONCE", at_once)
+        patch.setattr("vec2face.recognizers.statistics.AT_ONCE", at_once)
         assert feature_scale(features) == whole

@@ -115,6 +115,7 @@ def plain(name, rate, start):
     return found
 
 
+@pytest.mark.rounding
 @pytest.mark.parametrize("number", range(len(CASES)), ids=map(str, CASES))
 def test_two_processes_find_what_one_finds_and_what_the_definition_says(number, of_two):
     name, rate, dtype = CASES[number]

@@ -4,11 +4,13 @@ import os
 import resource
 import signal
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch import nn
 from torch.nn.functional import cross_entropy
 
 from tests import ranks
@@ -17,7 +19,7 @@ from vec2face.evaluation.verification import squared_distances
 from vec2face.randomness import stream, torch_seed
 from vec2face.recognizers import training as recognizer
 from vec2face.recognizers.backbones import architecture, build_backbone
-from vec2face.recognizers.batches import augmented_batches
+from vec2face.recognizers.batches import augmented_batches, reader
 from vec2face.recognizers.heads import build_head
 from vec2face.recognizers.network import embed, save_recognizer, untrained_recognizer
 from vec2face.recognizers.step import RecognizerRun, rate
@@ -122,7 +124,9 @@ def train(folder, config=CONFIG, vanish=0, hold=False):
         while hold and entry["epoch"] == config.epochs:
             time.sleep(0.1)
 
-    net = train_recognizer(*people(), config, SIZE, 0, folder, on_epoch=follow, save_seconds=0.05)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VEC2FACE_CHECKPOINT_SECONDS", "0.05")
+        net = train_recognizer(*people(), config, SIZE, 0, folder, on_epoch=follow)
     if processes().main:
         save_recognizer(folder / "net.safetensors", net, architecture(config, SIZE))
         (folder / "curve.json").write_text(json.dumps(curve))
@@ -130,9 +134,9 @@ def train(folder, config=CONFIG, vanish=0, hold=False):
 
 def test_a_run_killed_at_random_points_ends_in_the_same_weights(tmp_path):
     config = changed(CONFIG, epochs=10)
-    (tmp_path / "whole").mkdir()
-    (tmp_path / "killed").mkdir()
-    ranks.finish(ranks.start(train, tmp_path / "whole", changed(CONFIG, epochs=1)))  # warms up
+    for name in ("warm", "whole", "killed"):
+        (tmp_path / name).mkdir()
+    ranks.finish(ranks.start(train, tmp_path / "warm", changed(CONFIG, epochs=1)))  # warms up
     began = time.monotonic()
     assert ranks.finish(ranks.start(train, tmp_path / "whole", config)) == [0]
     seconds = time.monotonic() - began
@@ -156,6 +160,7 @@ def shared(folder):
     train(folder / "elastic", SHARED, vanish=2)
 
 
+@pytest.mark.rounding
 def test_two_processes_train_what_one_trains_and_one_continues_what_two_began(tmp_path):
     for name in ("one", "two", "elastic"):
         (tmp_path / name).mkdir()
@@ -176,9 +181,15 @@ def test_two_processes_train_what_one_trains_and_one_continues_what_two_began(tm
             assert line == pytest.approx(expected, rel=1e-4)
 
 
+def drawn(config, parts=(slice(None),), steps=range(5), seed=0):
+    """The batches of some steps."""
+    images, labels = people()
+    read = reader(images, labels, SIZE)
+    return augmented_batches(read, labels, config.batch, config.augment, seed, parts, steps)
+
+
 def steps_by_hand(config, seed, steps):
     """Plain PyTorch, micro-batch by micro-batch: the weights after each step."""
-    images, labels = people()
     torch.manual_seed(torch_seed(seed, "recognizer"))
     net = build_backbone(**architecture(config, SIZE)).to(memory_format=torch.channels_last).train()
     head = build_head(config.head, config.embedding, 12, scale=config.scale, margin=config.margin)
@@ -188,11 +199,10 @@ def steps_by_hand(config, seed, steps):
         {"params": [p for p in every if p.ndim <= 1], "weight_decay": 0},
     ]
     optimizer = torch.optim.SGD(groups, lr=0, momentum=0.9, weight_decay=config.weight_decay)
-    order = augmented_batches(
-        lambda i: images[i], 96, config.batch, range(steps), seed, config.augment
-    )
+    batches = drawn(config, steps=range(steps), seed=seed)
     micro = config.micro_batch or config.batch
-    for step, (indices, (pictures,)) in enumerate(order):
+    for batch in batches:
+        step, (pictures,) = batch.step, batch.pieces
         for group in optimizer.param_groups:
             group["lr"] = rate(step, 96 // config.batch, config)
         before = copy.deepcopy(net.state_dict())
@@ -201,7 +211,7 @@ def steps_by_hand(config, seed, steps):
             net.load_state_dict(before)
             optimizer.zero_grad()
             torch.manual_seed(torch_seed(seed, "dropout", step, number))
-            target = torch.from_numpy(labels[indices[first : first + micro]])
+            target = batch.labels[first : first + micro]
             logits, penalty = head(net(pictures[first : first + micro]), target)
             (cross_entropy(logits, target) + penalty).backward()
             gradients.append([p.grad.clone() for p in every])
@@ -215,6 +225,7 @@ def steps_by_hand(config, seed, steps):
         yield net.state_dict() | {"head": head.weight.detach()}
 
 
+@pytest.mark.rounding
 @pytest.mark.parametrize("head", ["arcface", "magface"])
 @pytest.mark.parametrize("micro_batch", [None, 4])
 def test_a_step_is_that_of_plain_pytorch(tmp_path, head, micro_batch):
@@ -222,13 +233,10 @@ def test_a_step_is_that_of_plain_pytorch(tmp_path, head, micro_batch):
     config = changed(CONFIG, head=head, micro_batch=micro_batch, lr=0.01)
     with torch.random.fork_rng():
         torch.manual_seed(torch_seed(0, "recognizer"))
-        run = RecognizerRun(config, SIZE, 12, 16, 0, processes())
-        images, labels = people()
-        parts = [part for _, part in run.rounds]
-        made = augmented_batches(lambda i: images[i], 96, 16, range(5), 0, config.augment, parts)
+        run = RecognizerRun(config, SIZE, people()[1], 0, processes())
         taken = []
-        for step, (indices, pictures) in enumerate(made):
-            run.step(step, pictures, torch.from_numpy(labels[indices]), rate(step, 6, config))
+        for batch in drawn(config, [part for _, part in run.rounds]):
+            run.step(batch)
             state = run.backbone.state_dict() | {"head": run.head.weight}
             taken.append({name: value.clone() for name, value in state.items()})
         by_hand = [copy.deepcopy(state) for state in steps_by_hand(config, 0, 5)]
@@ -239,26 +247,16 @@ def test_a_step_is_that_of_plain_pytorch(tmp_path, head, micro_batch):
             assert all(torch.equal(mine[name], value) for name, value in theirs.items())
 
 
-def test_a_state_of_other_labels_is_not_continued(tmp_path, caplog):
-    images, labels = people()
-    train_recognizer(images, labels, CONFIG, SIZE, 0, tmp_path)
-    other = labels[::-1].copy()
-    got = train_recognizer(images, other, CONFIG, SIZE, 0, tmp_path)
-    assert "starting afresh" in caplog.text
-    assert torch.equal(
-        weights(got), weights(train_recognizer(images, other, CONFIG, SIZE, 0, tmp_path / "fresh"))
-    )
-
-
 def test_every_image_is_seen_once_an_epoch_in_the_order_of_the_seed():
-    images, _ = people()
-    got = list(augmented_batches(lambda i: images[i], 96, 16, range(3, 12), 4, NONE))
-    assert [len(g[0]) for g in got] == [16] * 9
+    images, labels = people()
+    got = list(drawn(changed(CONFIG, augment=NONE), steps=range(3, 12), seed=4))
+    assert [len(batch.chosen) for batch in got] == [16] * 9
     assert np.array_equal(
-        np.concatenate([i for i, _ in got[3:]]), stream(4, "order", 1).permutation(96)
+        np.concatenate([batch.chosen for batch in got[3:]]), stream(4, "order", 1).permutation(96)
     )
-    indices, (tensor,) = got[0]
-    assert np.allclose(tensor.permute(0, 2, 3, 1).numpy(), images[indices] / 127.5 - 1, atol=1e-6)
+    (tensor,), chosen = got[0].pieces, got[0].chosen
+    assert np.allclose(tensor.permute(0, 2, 3, 1).numpy(), images[chosen] / 127.5 - 1, atol=1e-6)
+    assert got[0].labels.tolist() == labels[chosen].tolist()
 
 
 def test_rates():
@@ -290,14 +288,11 @@ def test_refuses(tmp_path, images, labels, said):
 
 
 def first_steps(config, count=2):
-    """A run, and the (pictures, labels) of its first steps."""
-    images, labels = people()
+    """A run, and the batches of its first steps."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        run = RecognizerRun(config, SIZE, 12, 16, 0, processes())
-    parts = [part for _, part in run.rounds]
-    made = augmented_batches(lambda i: images[i], 96, 16, range(count), 0, config.augment, parts)
-    return run, [(pictures, torch.from_numpy(labels[indices])) for indices, pictures in made]
+        run = RecognizerRun(config, SIZE, people()[1], 0, processes())
+    return run, list(drawn(config, [part for _, part in run.rounds], range(count)))
 
 
 def everything(run):
@@ -317,21 +312,19 @@ def everything(run):
 @pytest.mark.parametrize("where", ["pictures", "gradient"])
 def test_a_step_that_is_not_finite_changes_nothing(where):
     run, (first, second) = first_steps(changed(CONFIG, micro_batch=8, sample_rate=0.5))
-    assert run.step(0, *first, 0.1).taken
+    assert run.step(first)
     before = everything(run)
     if where == "pictures":
-        bad = [second[0][0], torch.full_like(second[0][1], torch.nan)]
-        assert not run.step(1, bad, second[1], 0.1).taken
+        bad = [second.pieces[0], torch.full_like(second.pieces[1], torch.nan)]
+        assert run.step(replace(second, pieces=bad)) is None
     else:
         hook = run.parameters[3].register_hook(lambda g: g * torch.inf)
-        found = run.step(1, *second, 0.1)
+        assert run.step(second) is None
         hook.remove()
-        assert not found.taken
-        assert np.isfinite(found.loss)
     after = everything(run)
     assert len(after) > 100
     assert all(map(torch.equal, before, after))
-    assert run.step(1, *second, 0.1).taken
+    assert run.step(second)
     assert not all(map(torch.equal, before, everything(run)))
 
 
@@ -339,8 +332,9 @@ def poisoned(monkeypatch, *steps):
     """From now on the images of these steps are not numbers."""
 
     def with_poison(*arguments):
-        for step, (indices, pictures) in enumerate(augmented_batches(*arguments)):
-            yield indices, [p * torch.nan for p in pictures] if step in steps else pictures
+        for batch in augmented_batches(*arguments):
+            bad = [p * torch.nan for p in batch.pieces]
+            yield replace(batch, pieces=bad) if batch.step in steps else batch
 
     monkeypatch.setattr(recognizer, "augmented_batches", with_poison)
 
@@ -362,34 +356,39 @@ def test_many_steps_that_are_not_finite_stop_the_run(tmp_path, monkeypatch):
         train_recognizer(*people(), CONFIG, SIZE, 0, tmp_path)
 
 
+@pytest.mark.rounding
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
 def test_low_precision_is_near_the_full_one(precision):
-    plain, data = first_steps(changed(CONFIG, lr=0.01))
-    low, _ = first_steps(changed(CONFIG, precision=precision))
-    for step, (pictures, labels) in enumerate(data):
-        expected = plain.step(step, pictures, labels, 0.01)
-        found = low.step(step, pictures, labels, 0.01)
-        assert found.taken
-        assert found.loss == pytest.approx(expected.loss, rel=0.02)
-        assert found.norm == pytest.approx(expected.norm, rel=0.2)
+    plain, batches = first_steps(changed(CONFIG, lr=0.01))
+    low, _ = first_steps(changed(CONFIG, lr=0.01, precision=precision))
+    for number, batch in enumerate(batches):
+        expected, found = plain.step(batch), low.step(batch)
+        if number == 0:  # later ones start from weights that rounding has moved apart
+            assert found["loss"] == pytest.approx(expected["loss"], rel=0.02)
+            norms = [
+                nn.utils.get_total_norm([p.grad for p in run.parameters]).item()
+                for run in (plain, low)
+            ]
+            assert norms[1] == pytest.approx(norms[0], rel=0.2)
     factor = low.scaler.get_scale()
     assert factor < 65536 if precision == "float16" else factor == 1
 
 
 def test_float16_finds_its_factor_and_keeps_it(tmp_path):
     run, (first, second) = first_steps(changed(CONFIG, precision="float16"))
-    assert run.step(0, *first, 0.1).taken
+    assert run.step(first)
     run.scaler.update(2.0**40)
-    assert run.step(0, *first, 0.1).taken
+    assert run.step(first)
     factor = run.scaler.get_scale()
     assert 1 <= factor < 2.0**40
     other, _ = first_steps(changed(CONFIG, precision="float16"))
     other.load(run.state())
     assert other.scaler.get_scale() == factor
-    assert run.step(1, *second, 0.1) == other.step(1, *second, 0.1)
+    assert run.step(second) == other.step(second)
 
 
-def test_a_full_disk_keeps_the_last_state_and_the_next_run_ends_alike(tmp_path):
+def test_a_full_disk_keeps_the_last_states_and_the_next_run_ends_alike(tmp_path, monkeypatch):
+    monkeypatch.setenv("VEC2FACE_CHECKPOINT_SECONDS", "0")
     expected = train_recognizer(*people(), CONFIG, SIZE, 0, tmp_path / "whole")
     fill = []
 
@@ -399,13 +398,13 @@ def test_a_full_disk_keeps_the_last_state_and_the_next_run_ends_alike(tmp_path):
             resource.setrlimit(resource.RLIMIT_FSIZE, (1024, fill[0][1]))
 
     try:
-        with pytest.raises(InputError, match=r"state-0000000018\.pt"):
+        with pytest.raises(InputError, match=r"state-0000000012\.pt"):
             train_recognizer(*people(), CONFIG, SIZE, 0, tmp_path / "full", on_epoch=follow)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, fill[0])
     assert [p.name for p in sorted((tmp_path / "full").iterdir())] == [
-        "state-0000000006.pt",
-        "state-0000000012.pt",
+        "state-0000000010.pt",
+        "state-0000000011.pt",
     ]
     again = train_recognizer(*people(), CONFIG, SIZE, 0, tmp_path / "full")
     assert torch.equal(weights(again), weights(expected))

@@ -1,5 +1,7 @@
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from vec2face.rendered.geometry import load_geometry, vertex_normals
 from vec2face.rendered.makehuman import EYE_LEFT, EYE_RIGHT, SKIN, TEETH, TONGUE
@@ -22,6 +24,24 @@ def test_every_target_that_is_not_one_sided_moves_both_sides_alike(geometry):
     left, right = geometry.mean[:, 0] > 0.01, geometry.mean[:, 0] < -0.01
     assert moved[left].sum() == pytest.approx(moved[right].sum(), rel=0.02)
     assert moved[geometry.mean[:, 1] > 7.4].max() < 1e-3  # and no forehead
+
+
+@settings(max_examples=30)
+@given(st.integers(0, 10**6), st.sampled_from(["float32", "float64"]))
+def test_a_vertex_normal_is_the_mean_of_its_triangles_weighted_by_area(seed, kind):
+    draw = np.random.default_rng(seed)
+    vertices = draw.normal(size=(8, 3)).astype(kind)
+    triangles = np.array([draw.choice(8, 3, replace=False) for _ in range(12)], np.int32)
+    found = vertex_normals(vertices, triangles)
+    for v in range(8):
+        total = np.zeros(3)
+        for a, b, c in vertices[triangles[(triangles == v).any(1)]].astype(float):
+            total += np.cross(b - a, c - a)  # twice the area long
+        length = np.linalg.norm(total)
+        if length > 0.1:
+            assert np.allclose(found[v], total / length, atol=1e-4)
+        elif length == 0:
+            assert not found[v].any()
 
 
 def test_the_skin_faces_outwards_and_eyes_lie_behind_lids(geometry):

@@ -3,7 +3,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vec2face.rendered import raster
-from vec2face.rendered.geometry import vertex_normals
 
 SIZE = 24
 
@@ -93,14 +92,8 @@ def test_halving_averages_blocks():
     assert np.allclose(raster.halve(picture), expected, atol=1e-6)
 
 
-def test_normals_agree_with_the_reference(geometry):
-    expected = vertex_normals(geometry.mean.astype(float), geometry.triangles)
-    found = raster.normals_of(geometry.mean, geometry.triangles)
-    assert np.allclose(found, expected, atol=2e-3)
-
-
 def test_noise_fills_its_range_evenly():
-    values = np.array([raster._hash(i, j) for i in range(40) for j in range(40)])
+    values = np.array([raster.scatter(i, j) for i in range(40) for j in range(40)])
     assert values.min() >= 0
     assert values.max() < 1
     assert np.abs(np.histogram(values, 4, (0, 1))[0] / 1600 - 0.25).max() < 0.05

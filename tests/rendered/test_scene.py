@@ -3,8 +3,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from vec2face.faces.align import TEMPLATE
 from vec2face.randomness import stream
-from vec2face.rendered.camera import TEMPLATE
 from vec2face.rendered.conditions import Regime, draw_conditions
 from vec2face.rendered.people import draw_person
 from vec2face.rendered.scene import Sitter, render

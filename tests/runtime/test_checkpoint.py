@@ -1,10 +1,12 @@
 import resource
+import time
 
 import pytest
 import torch
 
 from vec2face.runtime.checkpoint import Checkpoint
 from vec2face.runtime.files import InputError
+from vec2face.runtime.processes import Group
 
 
 def test_keeps_the_last_two_and_loads_the_last(tmp_path):
@@ -80,6 +82,46 @@ def test_what_a_killed_process_left_half_written_is_removed(tmp_path):
     (tmp_path / ".state-0000000001.pt.77.partial").write_bytes(b"half")
     Checkpoint(tmp_path).save(2, {})
     assert [path.name for path in tmp_path.iterdir()] == ["state-0000000002.pt"]
+
+
+class Two:
+    """Two processes, as the first of them sees them, of which the other found state 3."""
+
+    main = True
+
+    def gather(self, value):
+        return [value, 3]
+
+
+def test_a_run_starts_afresh_or_goes_on_where_all_processes_do(tmp_path):
+    alone = Group(0, 1, torch.device("cpu"))
+    assert Checkpoint(tmp_path).resume(alone) == (0, {})
+    with pytest.raises(InputError, match=r"steps \[0, 3\].*share"):
+        Checkpoint(tmp_path).resume(Two())
+    Checkpoint(tmp_path).save(3, {"x": 1})
+    assert Checkpoint(tmp_path).resume(alone) == Checkpoint(tmp_path).resume(Two()) == (3, {"x": 1})
+
+
+def test_a_state_is_due_when_the_seconds_have_passed_since_the_last(tmp_path, monkeypatch):
+    now = [1000.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    alone = Group(0, 1, torch.device("cpu"))
+    for seconds in (None, "7.5"):
+        if seconds:
+            monkeypatch.setenv("VEC2FACE_CHECKPOINT_SECONDS", seconds)
+        checkpoint, wait = Checkpoint(tmp_path), float(seconds or 120)
+        for _ in range(2):
+            assert not checkpoint.due(alone)
+            now[0] += wait - 0.5
+            assert not checkpoint.due(alone)
+            now[0] += 0.5
+            assert checkpoint.due(alone)
+            checkpoint.save(1, {})
+    monkeypatch.setenv("VEC2FACE_CHECKPOINT_SECONDS", "0")
+    assert Checkpoint(tmp_path).due(alone)
+    monkeypatch.setenv("VEC2FACE_CHECKPOINT_SECONDS", "often")
+    with pytest.raises(InputError, match="VEC2FACE_CHECKPOINT_SECONDS.*'often'"):
+        Checkpoint(tmp_path)
 
 
 def test_clear_removes_the_folder(tmp_path):

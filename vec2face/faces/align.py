@@ -39,15 +39,15 @@ _BY_KIND = {"jpeg": ".jpg", "bmp": ".bmp", "webp": ".webp", "tiff": ".tiff", "pn
 _HEADER = ["path", *(f"{axis}{i}" for i in range(1, 6) for axis in "xy")]
 
 
-def similarity(points: np.ndarray, size: int = 112) -> np.ndarray:
+def similarity(points: np.ndarray, size: int = 112, template: np.ndarray = TEMPLATE) -> np.ndarray:
     """Return the rotation, scale and shift that take ``points`` closest to the template.
 
-    Least squares over all similarities without reflection (Umeyama, PAMI 1991). In the plane these
-    are z -> a z + b of complex numbers, so that the closed form is a linear regression.
+    Least squares over all similarities without reflection (Umeyama, PAMI 1991).
 
     Args:
         points: (5, 2) x and y.
         size: side of the crop in pixels; the template is scaled to it.
+        template: (5, 2) where the points belong in a crop of 112 x 112 pixels.
 
     Returns:
         (2, 3) float64, from the picture's to the crop's coordinates.
@@ -55,17 +55,20 @@ def similarity(points: np.ndarray, size: int = 112) -> np.ndarray:
     Raises:
         InputError: if the points are not finite, or all the same.
     """
-    points = np.asarray(points, np.float64)
+    points = np.asarray(points)
     if points.shape != TEMPLATE.shape or not np.isfinite(points).all():
         raise InputError(f"landmarks {points.tolist()}; expected five of x and y")
-    source, target = points @ (1, 1j), TEMPLATE @ (1, 1j) * (size / 112)
-    centred = source - source.mean()
-    spread = np.vdot(centred, centred).real
+    target = template * (size / 112)
+    centre, target_centre = points.mean(0), target.mean(0)
+    centred = points - centre
+    spread = (centred**2).sum()
     if spread < 1e-9:
         raise InputError(f"all five landmarks lie at {points[0].tolist()}")
-    a = np.vdot(centred, target) / spread
-    b = target.mean() - a * source.mean()
-    return np.array([(a.real, -a.imag, b.real), (a.imag, a.real, b.imag)])
+    u, s, vt = np.linalg.svd((target - target_centre).T @ centred)
+    sign = np.array([1.0, np.sign(np.linalg.det(u @ vt))])  # -1 where a reflection would fit better
+    turn = (u * sign) @ vt
+    scale = (s * sign).sum() / spread
+    return np.column_stack([scale * turn, target_centre - scale * turn @ centre])
 
 
 def align(image: np.ndarray, points: np.ndarray, size: int = 112) -> np.ndarray:
@@ -73,7 +76,8 @@ def align(image: np.ndarray, points: np.ndarray, size: int = 112) -> np.ndarray:
 
     Bilinear, black outside of the picture, as insightface crops.
     """
-    return cv2.warpAffine(image, similarity(points, size), (size, size), borderValue=0.0)
+    matrix = similarity(np.asarray(points, np.float64), size)
+    return cv2.warpAffine(image, matrix, (size, size), borderValue=0.0)
 
 
 def align_folder(
@@ -149,7 +153,7 @@ def _write(path: Path, crop: np.ndarray, form: str | None) -> None:
     ending = path.suffix.lower()
     if ending not in _AS_NAMED:
         ending = _BY_KIND.get(form or "", ".png")
-    quality = [] if ending == ".webp" else [cv2.IMWRITE_JPEG_QUALITY, 95]  # a WebP loses nothing
+    quality = [cv2.IMWRITE_JPEG_QUALITY, 95] if ending in (".jpg", ".jpeg") else []
     bgr = cv2.cvtColor(crop, cv2.COLOR_RGB2BGR)
     path.write_bytes(cv2.imencode(ending, bgr, quality)[1].tobytes())
 

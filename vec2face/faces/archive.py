@@ -59,6 +59,11 @@ class ZipSource(NamedFaces):
                 raise InputError(f"{self.path}, {name}: is a link; {_REMEDY}")
             if info.flag_bits & 1:
                 raise InputError(f"{self.path}, {name}: is encrypted; unpack the archive")
+            if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                # Others say themselves how much memory they take, or give all they have at once.
+                raise InputError(
+                    f"{self.path}, {name}: is packed in a rare way; unpack the archive"
+                )
             if not info.is_dir() and images.take(name, partial(self._start, info)):
                 _check_size(info.file_size, f"{self.path}, {name}")
                 yield name, info

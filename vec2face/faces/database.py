@@ -5,11 +5,7 @@ the bytes of an ``.npy``; ``__keys__``, ``__len__`` and ``__classnum__`` hold ms
 keys, N and the number of identities. msgpack is data only: nothing in it can run.
 """
 
-import ctypes
 import io
-import mmap
-import threading
-import weakref
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -19,13 +15,11 @@ import lmdb
 import msgpack
 import numpy as np
 
+from vec2face.faces.btree import BTree
+from vec2face.faces.reading import array_of, reading
 from vec2face.runtime.files import InputError
 
-MAGIC = b"\xde\xc0\xef\xbe"  # at byte 16 of the file
 _BATCH = 1000  # rows written in one transaction
-_AT_ONCE = 2**13  # labels read before memory is given back; each is on a page of its own or two
-_c = ctypes.CDLL(None)
-_c.madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
 _REMEDY = "copy or make the database again"
 
 
@@ -44,45 +38,51 @@ class DatabaseSource:
         self.path = Path(path)
         self.name = self.path.stem
         self._skip = skip
-        self._opened = _open(self.path)
-        self._keys = self._read_keys()
+        with reading(self.path, _REMEDY):
+            self._tree = BTree(self.path / "data.mdb" if self.path.is_dir() else self.path)
+            self._keys = self._read_keys()
+            self._offsets, self._sizes = self._tree.places(self._keys)
 
     def _read_keys(self) -> np.ndarray:
         """Return (N,) byte strings: a list of four million would take 200 MB."""
         unpacker = msgpack.Unpacker(raw=True, max_buffer_size=0)
-        try:
-            unpacker.feed(self._get(b"__keys__"))
+        unpacker.feed(self._get(b"__keys__"))
+        with reading(f"{self.path}: __keys__ is no list of keys", _REMEDY):
             count = unpacker.read_array_header()
-            if count != msgpack.unpackb(self._get(b"__len__")):
-                raise InputError(f"{self.path}: __len__ is not the {count} of __keys__; {_REMEDY}")
-            keys = (bytes(unpacker.unpack()) for _ in range(count))
-            return np.fromiter(keys, "S20", count)
-        except (ValueError, TypeError, msgpack.UnpackException) as error:
-            if isinstance(error, InputError):
-                raise
-            raise InputError(f"{self.path}: __keys__ is no list of keys; {_REMEDY}") from error
+            stated = msgpack.unpackb(self._get(b"__len__"))
+            if count != stated or count > self._tree.entries:
+                raise InputError(
+                    f"{self.path}: __len__ is not the {count} of __keys__, or so many entries are "
+                    f"not there; {_REMEDY}"
+                )
+            return np.fromiter(map(self._key, (unpacker.unpack() for _ in range(count))), "S20")
+
+    def _key(self, key: Any) -> bytes:
+        if not isinstance(key, bytes) or not 0 < len(key) <= 20 or key.endswith(b"\0"):
+            raise InputError(f"{self.path}: __keys__ holds {key!r:.40}; {_REMEDY}")
+        return key
 
     def _get(self, key: bytes) -> bytes:
-        try:
-            with self._opened.env.begin() as transaction:
-                value = transaction.get(key)
-        except lmdb.Error as error:
-            raise InputError(f"{self.path}, key {key.decode()}: {error}; {_REMEDY}") from error
+        with reading(f"{self.path}, key {key.decode()}", _REMEDY):
+            value = self._tree.get(key)
         if value is None:
-            remedy = f"expected the authors' layout of {{0 .. N-1, __keys__}}; {_REMEDY}"
-            raise InputError(f"{self.path}: no entry {key.decode()}; {remedy}")
+            raise self._missing(key)
         return value
+
+    def _missing(self, key: bytes) -> InputError:
+        expected = f"expected the authors' layout of {{0 .. N-1, __keys__}}; {_REMEDY}"
+        return InputError(f"{self.path}: no entry {key.decode(errors='replace')}; {expected}")
 
     def _row(self, i: int) -> tuple[bytes, bytes | None, int]:
         """Return image, the feature's .npy or None, and label."""
-        value = self._get(bytes(self._keys[i]))
-        try:
+        if self._offsets[i] < 0:
+            raise self._missing(bytes(self._keys[i]))
+        with reading(f"{self.where(i)}: no msgpack", _REMEDY):
+            value = self._tree.read(int(self._offsets[i]), int(self._sizes[i]))
             row: Any = msgpack.unpackb(value, raw=True, use_list=False)
-        except (ValueError, msgpack.UnpackException) as error:
-            raise InputError(f"{self.where(i)}: no msgpack ({error}); {_REMEDY}") from error
         if isinstance(row, tuple) and len(row) in (2, 3):
             image, feature, label = row[0], row[1] if len(row) == 3 else None, row[-1]
-            whole = isinstance(label, int) and not isinstance(label, bool) and label >= 0
+            whole = isinstance(label, int) and not isinstance(label, bool) and 0 <= label < 2**63
             if isinstance(image, bytes) and isinstance(feature, bytes | None) and whole:
                 return image, feature, label
         raise InputError(
@@ -103,8 +103,6 @@ class DatabaseSource:
                 if not self._skip:
                     raise
                 labels[i] = -1
-            if i % _AT_ONCE == _AT_ONCE - 1:
-                self._opened.give_back()
         return labels
 
     def encoded(self, i: int) -> bytes:
@@ -116,60 +114,12 @@ class DatabaseSource:
         data = self._row(i)[1]
         if data is None:
             return None
-        try:
-            value = np.load(io.BytesIO(data), allow_pickle=False)
-            return np.asarray(value, np.float32).reshape(-1)
-        except (ValueError, EOFError, TypeError, OSError, AttributeError) as error:
-            raise InputError(f"{self.where(i)}: the feature is no .npy ({error})") from error
+        with reading(f"{self.where(i)}: the feature is no .npy", _REMEDY):
+            return np.array(array_of(data), np.float32).reshape(-1)
 
     def where(self, i: int) -> str:
         """Name row i for an error message."""
         return f"{self.path}, key {bytes(self._keys[i]).decode(errors='replace')}"
-
-
-class _Opened:
-    """An open environment; LMDB allows one a file and process, so sources share it."""
-
-    def __init__(self, path: Path):
-        self.env = lmdb.open(
-            str(path), subdir=path.is_dir(), readonly=True, lock=False, readahead=False
-        )
-        self._file = str((path / "data.mdb" if path.is_dir() else path).resolve())
-
-    def give_back(self) -> None:
-        """Let the pages of the map that were read go, so that memory stays flat.
-
-        They come again when they are needed; lmdb has no call for it.
-        """
-        maps = Path("/proc/self/maps")
-        if not maps.is_file():  # only Linux has it
-            return
-        for line in maps.read_text().splitlines():
-            span, *_, file = line.split(maxsplit=5)
-            if file == self._file:
-                start, end = (int(place, 16) for place in span.split("-"))
-                _c.madvise(start, end - start, mmap.MADV_DONTNEED)
-
-
-_open_now: weakref.WeakValueDictionary[tuple[Path, int], _Opened] = weakref.WeakValueDictionary()
-_one_at_a_time = threading.Lock()
-
-
-def _open(path: Path) -> _Opened:
-    file = path / "data.mdb" if path.is_dir() else path
-    try:
-        key = file.resolve(), file.stat().st_ino
-        with _one_at_a_time:
-            opened = _open_now.get(key)
-            if opened is None:
-                opened = _open_now[key] = _Opened(path)
-        pages = opened.env.info()["last_pgno"] + 1
-        needed, found = pages * opened.env.stat()["psize"], file.stat().st_size
-    except (lmdb.Error, OSError) as error:
-        raise InputError(f"{path}: not an LMDB: {error}; {_REMEDY}") from error
-    if found < needed:  # reading beyond the end of a mapped file would kill the process
-        raise InputError(f"{path}: truncated: {found} bytes, not {needed}; copy it again")
-    return opened
 
 
 class DatabaseWriter:

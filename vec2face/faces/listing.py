@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from vec2face.faces.headers import START, is_read
+from vec2face.faces.reading import reading
 from vec2face.runtime.files import InputError
 
 log = logging.getLogger(__name__)
@@ -149,35 +150,35 @@ class ListSource(NamedFaces):
 
     def _lines(self) -> Iterator[tuple[str, str | None]]:
         """Yield (path below the list's folder, label or None) of every line."""
-        try:
-            with self.path.open(newline="", encoding="utf-8-sig") as file:
-                tab = "\t" in file.readline()
-                file.seek(0)
-                rows = csv.reader(file, delimiter="\t" if tab else ",", strict=True)
-                columns: list[int] = []
-                for row in rows:
-                    if not row:
+        with (
+            reading(f"{self.path}: not a list of images"),
+            self.path.open(newline="", encoding="utf-8-sig") as file,
+        ):
+            tab = "\t" in file.readline()
+            file.seek(0)
+            rows = csv.reader(file, delimiter="\t" if tab else ",", strict=True)
+            columns: list[int] = []
+            for row in rows:
+                if not row:
+                    continue
+                if not columns:
+                    named = [name.strip().lower() for name in row]
+                    columns = _columns(named)
+                    if "path" in named:
                         continue
-                    if not columns:
-                        named = [name.strip().lower() for name in row]
-                        columns = _columns(named)
-                        if "path" in named:
-                            continue
-                        image = self._folder / self._below(row[0].strip(), rows.line_num)
-                        if image.suffix.lower() not in _IMAGES and not image.is_file():
-                            raise InputError(
-                                f"{self.path}, line {rows.line_num}: {row[0]!r} is no image's path;"
-                                " expected a header path,label or a path and a label"
-                            )
-                    if len(row) <= max(columns):
+                    image = self._folder / self._below(row[0].strip(), rows.line_num)
+                    if image.suffix.lower() not in _IMAGES and not image.is_file():
                         raise InputError(
-                            f"{self.path}, line {rows.line_num}: {len(row)} columns, expected "
-                            f"{max(columns) + 1}; a line is path,label"
+                            f"{self.path}, line {rows.line_num}: {row[0]!r} is no image's path;"
+                            " expected a header path,label or a path and a label"
                         )
-                    label = row[columns[1]].strip() if len(columns) > 1 else None
-                    yield self._below(row[columns[0]].strip(), rows.line_num), label
-        except (OSError, UnicodeError, csv.Error) as error:
-            raise InputError(f"{self.path}: not a list of images: {error}") from error
+                if len(row) <= max(columns):
+                    raise InputError(
+                        f"{self.path}, line {rows.line_num}: {len(row)} columns, expected "
+                        f"{max(columns) + 1}; a line is path,label"
+                    )
+                label = row[columns[1]].strip() if len(columns) > 1 else None
+                yield self._below(row[columns[0]].strip(), rows.line_num), label
 
     def _below(self, name: str, line: int) -> str:
         folder = str(self._folder)
@@ -276,7 +277,7 @@ def labels_by_key(path: Path, keys: np.ndarray) -> np.ndarray:
         InputError: naming the line that is none, or the key that the list does not have.
     """
     paths: dict[int, str] = {}
-    with path.open(encoding="utf-8-sig") as file:
+    with reading(path), path.open(encoding="utf-8-sig") as file:
         for number, line in enumerate(file, 1):
             key, _, name = line.rstrip("\r\n").partition("\t")
             if not re.fullmatch("[0-9]{1,18}", key) or not name:
@@ -313,10 +314,8 @@ def start_of(file: Path, size: int) -> bytes:
 
 
 def _read(file: Path) -> bytes:
-    try:
+    with reading(file):
         return file.read_bytes()
-    except OSError as error:
-        raise InputError(f"{file}: cannot be read ({error.strerror}); is it there?") from error
 
 
 def _columns(first: list[str]) -> list[int]:

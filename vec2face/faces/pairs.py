@@ -185,7 +185,7 @@ def _header(text: str) -> list[str]:
 
 def _with_files(path: Path, rows: list[_Row]) -> list[Pair]:
     root = path.parent
-    rows = [(*map(_slashes, row[:2]), *row[2:]) for row in rows]
+    rows = [(_slashes(a), _slashes(b), same, fold, where) for a, b, same, fold, where in rows]
     if rows and not _is_file(root / rows[0][0]):
         below = sorted(f for f in root.iterdir() if _is_file(f / rows[0][0]))
         root = below[0] if below else root

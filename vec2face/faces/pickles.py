@@ -192,7 +192,10 @@ _TABLES = (
 )
 
 
-class _Unpickler(pickle._Unpickler):  # type: ignore[name-defined,misc]  # noqa: SLF001
+_InPython: Any = pickle._Unpickler  # type: ignore[attr-defined]  # noqa: SLF001
+
+
+class _Unpickler(_InPython):
     """Python's own, in Python: the one in C takes memory for any place in its memo."""
 
     def __init__(self, data: bytes, room: _Room):
@@ -208,7 +211,7 @@ class _Unpickler(pickle._Unpickler):  # type: ignore[name-defined,misc]  # noqa:
         raise InputError("it holds a dict or set, which no benchmark needs")
 
     dispatch: ClassVar = {
-        **pickle._Unpickler.dispatch,  # type: ignore[attr-defined]  # noqa: SLF001
+        **_InPython.dispatch,
         pickle.BYTEARRAY8[0]: _bytearray,
         **dict.fromkeys((code[0] for code in _TABLES), _no_table),
     }

@@ -27,7 +27,8 @@ def reading(where: Path | str, remedy: str = "copy or make it again") -> Iterato
         reason = error.strerror or error
         raise InputError(f"{where}: cannot be read ({reason}); is it there and whole?") from error
     except Exception as error:
-        reason = f"{type(error).__name__}: {error}"[:200]
+        name = "" if type(error) is ValueError else f"{type(error).__name__}: "
+        reason = f"{name}{error}"[:200]
         raise InputError(f"{where}: cannot be read ({reason}); {remedy}") from error
 
 
@@ -53,7 +54,7 @@ def array_of(data: bytes) -> np.ndarray:
     """
     dtype, shape, order, start = _header(data[:_LONGEST])
     _check(len(data) - start, dtype, shape)
-    return np.frombuffer(data, dtype, -1, start).reshape(shape, order=order)
+    return np.frombuffer(data, dtype, -1, start).reshape(shape, order=order)  # type: ignore[call-overload]
 
 
 _LONGEST = 12 + 10_000  # bytes before the numbers

@@ -9,7 +9,7 @@ from typing import Literal, Protocol
 
 import numpy as np
 
-from vec2face.faces import database
+from vec2face.faces import btree
 from vec2face.faces.archive import TarSource, ZipSource
 from vec2face.faces.database import DatabaseSource
 from vec2face.faces.images import check_square, decode, resize
@@ -168,7 +168,7 @@ def _open(path: Path, verify: bool, skip: bool) -> Source:
     if path.is_file():
         with path.open("rb") as file:
             start = file.read(512)
-        if start[16:20] == database.MAGIC:
+        if start[16:20] == btree.MAGIC:
             return DatabaseSource(path, skip=skip)
         if start.startswith((b"PK\3\4", b"PK\5\6")):
             return ZipSource(path)

@@ -12,6 +12,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from vec2face.faces.reading import read_array, reading
 from vec2face.faces.record import RecordFile
 from vec2face.runtime.files import InputError, sha256
 
@@ -37,43 +38,67 @@ class FaceStore:
     def __init__(self, path: Path | str):
         self.path = Path(path)
         self.name = self.path.name
-        try:
-            self.manifest: dict[str, Any] = json.loads((self.path / "manifest.json").read_text())
-            self._files: list[dict[str, Any]] = [
-                *self.manifest["shards"],
-                *self.manifest["indices"],
-                self.manifest["labels"],
-                *([self.manifest["features"]] if "features" in self.manifest else []),
-            ]
-            sizes = {str(entry["name"]): int(entry["bytes"]) for entry in self._files}
-            counts = [int(shard["images"]) for shard in self.manifest["shards"]]
-        except FileNotFoundError as error:
-            raise InputError(f"{self.path}: no manifest.json, so no store; {_REMEDY}") from error
-        except (ValueError, KeyError, TypeError) as error:
-            message = f"{self.path / 'manifest.json'}: not a store's manifest ({error}); {_REMEDY}"
-            raise InputError(message) from error
-        for name, size in sizes.items():
-            file = self.path / name
+        file = self.path / "manifest.json"
+        if not file.is_file():
+            raise InputError(f"{self.path}: no manifest.json, so no store; {_REMEDY}")
+        with reading(f"{file}: not a store's manifest", _REMEDY):
+            self.manifest: dict[str, Any] = json.loads(file.read_text())
+            counts = self._counts()
+        for entry in self._files:
+            file = self.path / entry["name"]
             found = file.stat().st_size if file.is_file() else None
-            if found != size:
-                state = "is missing" if found is None else f"has {found} bytes, not {size}"
+            if found != entry["bytes"]:
+                state = (
+                    "is missing" if found is None else f"has {found} bytes, not {entry['bytes']}"
+                )
                 raise InputError(f"{file}: {state}; the store was altered, {_REMEDY}")
-        file = self.path / self.manifest["labels"]["name"]
-        try:
-            self.labels = np.load(file, allow_pickle=False)
-        except (ValueError, EOFError) as error:
-            raise InputError(f"{file}: not an array of labels ({error}); {_REMEDY}") from error
+        self.labels = self._load_labels(sum(counts))
         self._ends = np.cumsum(counts, dtype=np.int64)
-        if len(self.labels) != sum(counts):
-            message = f"{self.path}: {len(self.labels)} labels for {sum(counts)} images; {_REMEDY}"
-            raise InputError(message)
         self._features: np.ndarray | None = None
         if "features" in self.manifest:
-            file = self.path / self.manifest["features"]["name"]
-            self._features = np.load(file, mmap_mode="r", allow_pickle=False)
+            file = self.path / "features.npy"
+            self._features = read_array(file)
             if self._features.ndim != 2 or len(self._features) != len(self):
                 raise InputError(f"{file}: {self._features.shape} for {len(self)} rows; {_REMEDY}")
         self._shards: list[RecordFile | None] = [None] * len(counts)
+
+    def _counts(self) -> list[int]:
+        """Return the images of every shard; compare the manifest with what it must be.
+
+        Its entries are those of a writer, by name and order, so that no other file can be put in
+        the place of one, and none left out.
+        """
+        shards = self.manifest["shards"]
+        names = [
+            f"part-{number:05d}.{kind}" for kind in ("rec", "idx") for number in range(len(shards))
+        ]
+        names += ["labels.npy"]
+        self._files = [*shards, *self.manifest["indices"], self.manifest["labels"]]
+        if "features" in self.manifest or (self.path / "features.npy").exists():
+            names += ["features.npy"]
+            self._files += [self.manifest["features"]]
+        if [entry["name"] for entry in self._files] != names:
+            raise ValueError("its parts are not those of a store")
+        counts = [shard["images"] for shard in shards]
+        sizes = [entry["bytes"] for entry in self._files]
+        if not all(type(number) is int and number >= 0 for number in counts + sizes):
+            raise ValueError("a count is no whole number >= 0")
+        if self.manifest["images"] != sum(counts):
+            raise ValueError(f"{self.manifest['images']} images, but {sum(counts)} in its parts")
+        return counts
+
+    def _load_labels(self, images: int) -> np.ndarray:
+        file = self.path / "labels.npy"
+        labels = np.array(read_array(file))
+        if labels.dtype.kind != "i" or labels.shape != (images,) or labels.min(initial=0) < 0:
+            raise InputError(f"{file}: no {images} labels of whole numbers >= 0; {_REMEDY}")
+        people = len(np.unique(labels))
+        if people != self.manifest.get("identities"):
+            raise InputError(
+                f"{file}: {people} people, but the manifest says {self.manifest.get('identities')};"
+                f" the store was altered, {_REMEDY}"
+            )
+        return labels.astype(np.int64)
 
     def verify(self) -> Self:
         """Compare every file's SHA-256 with the manifest.
@@ -82,7 +107,7 @@ class FaceStore:
             InputError: naming the first file that differs.
         """
         for entry in self._files:
-            if sha256(self.path / entry["name"]) != entry["sha256"]:
+            if sha256(self.path / entry["name"]) != entry.get("sha256"):
                 file = self.path / entry["name"]
                 raise InputError(f"{file}: the content was altered (SHA-256 differs); {_REMEDY}")
         return self

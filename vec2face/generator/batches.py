@@ -12,8 +12,9 @@ from vec2face.config import Params
 from vec2face.faces.images import to_tensor
 from vec2face.generator.masks import masks
 from vec2face.randomness import stream
-from vec2face.recognizers.batches import Reader, ahead
+from vec2face.recognizers.batches import Reader
 from vec2face.runtime.parallel import rounds
+from vec2face.runtime.prefetch import ahead
 from vec2face.runtime.processes import Group
 
 

@@ -2,10 +2,10 @@
 
 import functools
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from dataclasses import dataclass
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from vec2face.config import Augmentation
@@ -13,11 +13,11 @@ from vec2face.faces.images import to_tensor
 from vec2face.faces.source import Source, load_images
 from vec2face.randomness import stream
 from vec2face.recognizers.augment import augment
+from vec2face.runtime.prefetch import ahead
 
 IN_MEMORY = 4 * 2**30
 """Decoded sources up to this many bytes are read once; larger ones batch by batch."""
 
-T = TypeVar("T")
 Reader = Callable[[np.ndarray], np.ndarray]
 """From image numbers (B,) to uint8 (B, size, size, 3)."""
 
@@ -49,48 +49,54 @@ def reader(images: np.ndarray | Source, labels: np.ndarray, size: int) -> Reader
     return lambda indices: images[indices]
 
 
+@dataclass(frozen=True)
+class Batch:
+    """One step's images.
+
+    Attributes:
+        step: from 0.
+        chosen: (batch,) the images' numbers, of all processes together.
+        labels: (batch,) int64, their identities.
+        pieces: the images of this process's micro-batches, each (b, 3, S, S) in [-1, 1].
+    """
+
+    step: int
+    chosen: np.ndarray
+    labels: Tensor
+    pieces: list[Tensor]
+
+
 def augmented_batches(
     read: Reader,
-    count: int,
+    labels: np.ndarray,
     batch: int,
-    steps: range,
-    seed: int,
     settings: Augmentation,
-    parts: Sequence[slice] = (slice(None),),
-) -> Iterator[tuple[np.ndarray, list[Tensor]]]:
-    """Yield image numbers (B,) of each step and, of some parts of it, augmented images.
-
-    The images of a part are (part, 3, S, S), in [-1, 1].
+    seed: int,
+    parts: Sequence[slice],
+    steps: range,
+) -> Iterator[Batch]:
+    """Yield this process's part of each step.
 
     Args:
         read: gives the images of some numbers.
-        count: images in the training set.
-        batch: images in a step; the last count mod batch of an epoch's order are left out.
-        steps: global step numbers; step s lies in epoch s // (count // batch).
-        seed: the experiment's seed.
+        labels: (N,) int64, of the whole training set.
+        batch: images in a step; the last N mod batch of an epoch's order are left out.
         settings: the augmentation.
+        seed: the experiment's seed.
         parts: of the batch, whose images are read: this process's micro-batches.
+        steps: global step numbers; step s lies in epoch s // (N // batch).
     """
-    per_epoch = count // batch
+    per_epoch = len(labels) // batch
 
     @functools.lru_cache(maxsize=1)
     def order(epoch: int) -> np.ndarray:
-        return stream(seed, "order", epoch).permutation(count)
+        return stream(seed, "order", epoch).permutation(len(labels))
 
-    def prepare(step: int) -> tuple[np.ndarray, list[Tensor]]:
+    def prepare(step: int) -> Batch:
         epoch, place = divmod(step, per_epoch)
-        indices = order(epoch)[place * batch : (place + 1) * batch]
-        own = [indices[part] for part in parts]
-        return indices, [to_tensor(augment(read(i), i, epoch, seed, settings)) for i in own]
+        chosen = order(epoch)[place * batch : (place + 1) * batch]
+        own = [chosen[part] for part in parts]
+        pieces = [to_tensor(augment(read(i), i, epoch, seed, settings)) for i in own]
+        return Batch(step, chosen, torch.from_numpy(labels[chosen]), pieces)
 
     return ahead(prepare, steps)
-
-
-def ahead(prepare: Callable[[int], T], steps: range) -> Iterator[T]:
-    """Yield ``prepare(step)`` of each step; a thread prepares the next during the current one."""
-    with ThreadPoolExecutor(1) as pool:
-        following = [pool.submit(prepare, step) for step in steps[:1]]
-        for step in steps:
-            current = following.pop().result()
-            following = [pool.submit(prepare, s) for s in (step + 1,) if s in steps]
-            yield current

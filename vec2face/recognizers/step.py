@@ -2,17 +2,20 @@
 
 import copy
 import math
-from typing import Any, NamedTuple
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from vec2face.config import RecognizerConfig
 from vec2face.randomness import torch_seed
 from vec2face.recognizers.backbones import architecture, build_backbone
+from vec2face.recognizers.batches import Batch
 from vec2face.recognizers.heads import build_head
 from vec2face.recognizers.partial_fc import PartialFC
-from vec2face.runtime.parallel import clip, last_round, rounds, synchronised
+from vec2face.runtime.loop import Line, Sums
+from vec2face.runtime.parallel import Patience, clip, last_round, rounds, synchronised
 from vec2face.runtime.processes import Group
 
 
@@ -28,39 +31,21 @@ def rate(step: int, steps_per_epoch: int, config: RecognizerConfig) -> float:
     return config.lr * 0.1 ** sum(epoch >= point for point in points)
 
 
-class Step(NamedTuple):
-    """What a step found; the same on every process.
-
-    Attributes:
-        loss: mean over the batch.
-        right: images nearest to their own identity, margin applied.
-        norm: of the gradient, before clipping.
-    """
-
-    loss: float
-    right: float
-    norm: float
-
-    @property
-    def taken(self) -> bool:
-        """Whether the step changed anything: only if loss and gradient were finite."""
-        return math.isfinite(self.loss) and math.isfinite(self.norm)
-
-
 class RecognizerRun:
     """Backbone, head and optimiser, and one step of their training.
 
     Args:
         config: of the training.
         image_size: side of the input in pixels.
-        classes: number of identities.
-        batch: images in a step of all processes together.
+        labels: (N,) integers 0 .. identities - 1, of the training images.
         seed: of dropout and of the choice of negatives; start weights are drawn from PyTorch's
             global generator.
         group: this process among the others.
 
     Attributes:
         backbone: the network that is trained, whatever wraps it.
+        batch: images in a step, of all processes together.
+        per_epoch: steps in an epoch.
         rounds: (number, part of the batch) of this process's micro-batches.
     """
 
@@ -68,15 +53,16 @@ class RecognizerRun:
         self,
         config: RecognizerConfig,
         image_size: int,
-        classes: int,
-        batch: int,
+        labels: np.ndarray,
         seed: int,
         group: Group,
     ) -> None:
+        self.config = config
         self.seed = seed
         self.group = group
-        self.clip = config.clip
-        self.rounds = rounds(batch, config.micro_batch, group, "fr")
+        self.batch = min(config.batch, len(labels))
+        self.per_epoch = len(labels) // self.batch
+        self.rounds = rounds(self.batch, config.micro_batch, group, "fr")
         backbone = build_backbone(**architecture(config, image_size)).to(group.device)
         self.backbone = backbone.to(memory_format=torch.channels_last)
         self.backbone.train()
@@ -85,9 +71,8 @@ class RecognizerRun:
             group,
         )
         with torch.device("meta"):
-            head = build_head(
-                config.head, config.embedding, classes, scale=config.scale, margin=config.margin
-            )
+            shape = config.embedding, int(labels.max()) + 1
+            head = build_head(config.head, *shape, scale=config.scale, margin=config.margin)
         sgd: dict[str, Any] = {"momentum": config.momentum, "weight_decay": config.weight_decay}
         self.head = PartialFC(head, group, seed=seed, sample_rate=config.sample_rate, **sgd)
         self.parameters = [p for p in self.backbone.parameters() if p.requires_grad]
@@ -103,51 +88,57 @@ class RecognizerRun:
             kind, self.precision, enabled=self.precision != torch.float32
         )
         self.statistics = RunningStatistics(self.backbone)
+        self.patience = Patience()
 
-    def step(self, step: int, pictures: list[Tensor], labels: Tensor, rate: float) -> Step:
+    def step(self, batch: Batch) -> dict[str, float] | None:
         """Take one step, unless loss or gradient are not finite: then all stays as it was.
 
         With float16 a gradient may overflow only because of the factor that keeps small ones alive;
         then it is computed again with half the factor.
 
-        Args:
-            step: its number.
-            pictures: of each of this process's micro-batches, (micro-batch, 3, S, S) in [-1, 1].
-            labels: (batch,) int64 of all micro-batches of all processes.
-            rate: learning rate.
+        Returns:
+            ``loss``, the mean over the batch, and ``right``, the images nearest to their own
+            identity, margin applied; the same on every process. None if the step was left out
+            (``parallel.Patience``).
+
+        Raises:
+            FloatingPointError: that happened repeatedly.
         """
+        lr = rate(batch.step, self.per_epoch, self.config)
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = lr
         self.statistics.begin()
         while True:
-            loss, right = self._gradients(step, pictures, labels)
-            norm = clip(self.parameters, [self.head.rows], self.clip, self.group)
-            found = Step(loss, right, norm)
-            if found.taken:
+            loss, right = self._gradients(batch)
+            norm = clip(self.parameters, [self.head.rows], self.config.clip, self.group)
+            if math.isfinite(loss) and math.isfinite(norm):
                 self.scaler.step(self.optimizer)
                 self.scaler.update()
-                self.head.update(rate)
-                return found
+                self.head.update(lr)
+                return {"loss": loss, "right": right}
             self.statistics.restore()
             factor = self.scaler.get_scale()
             again = math.isfinite(loss) and factor > 1
             self.scaler.update(factor / 2 if again else factor)
             if not again:
-                return found
+                values = {"loss": loss, "gradient norm": norm}
+                self.patience.skip(batch.step, batch.chosen, values)
+                return None
 
-    def _gradients(self, step: int, pictures: list[Tensor], labels: Tensor) -> tuple[float, float]:
+    def _gradients(self, batch: Batch) -> tuple[float, float]:
         """Compute the mean gradient over all micro-batches; return the loss and the right ones."""
         self.optimizer.zero_grad()
-        self.head.begin(step, labels)
+        self.head.begin(batch.step, batch.labels)
         found = torch.zeros(2, device=self.group.device)
         moved = torch.zeros_like(self.statistics.flat())
-        for (number, part), images in zip(self.rounds, pictures, strict=True):
-            torch.manual_seed(torch_seed(self.seed, "dropout", step, number))
+        for (number, part), images in zip(self.rounds, batch.pieces, strict=True):
+            torch.manual_seed(torch_seed(self.seed, "dropout", batch.step, number))
             self.statistics.restore()
             with last_round(self.network, is_last=number == self.rounds[-1][0]):
                 with self.autocast:
                     embeddings = self.network(images.to(self.group.device))
-                loss, value, right = self.head.loss(embeddings, labels[part].to(self.group.device))
+                labels = batch.labels[part].to(self.group.device)
+                loss, value, right = self.head.loss(embeddings, labels)
                 self.scaler.scale(loss / len(self.rounds)).backward()
             found += torch.stack([value, right])
             moved += self.statistics.flat()
@@ -158,6 +149,18 @@ class RecognizerRun:
         loss, right = found.tolist()
         return loss / len(self.rounds), right
 
+    def line(self, step: int, sums: Sums) -> Line:
+        """Return an epoch's line of the curve, of the steps that were taken."""
+        loss, taken = sums.get("loss", (math.nan, 1))
+        right, _ = sums.get("right", (math.nan, 1))
+        return {
+            "step": step,
+            "epoch": step // self.per_epoch,
+            "loss": loss / taken,
+            "accuracy": right / (taken * self.batch),
+            "lr": rate(step - 1, self.per_epoch, self.config),
+        }
+
     def state(self) -> dict[str, Any]:
         """Return all that a continued run needs, on the first process; all call this together."""
         return {
@@ -165,6 +168,7 @@ class RecognizerRun:
             "head": self.head.state(),
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
+            "patience": self.patience.state_dict(),
         }
 
     def load(self, state: dict[str, Any]) -> None:
@@ -173,6 +177,7 @@ class RecognizerRun:
         self.head.load(state["head"])
         self.optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))  # it keeps the tensors
         self.scaler.load_state_dict(state["scaler"])
+        self.patience.load_state_dict(state["patience"])
 
 
 class RunningStatistics:

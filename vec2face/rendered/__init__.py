@@ -1,1 +1,1 @@
-"""The rendered stand-in for the faces: people who never were, from every side, in any light."""
+"""The rendered stand-in for the faces: invented people, from every side and in any light."""

@@ -1,8 +1,8 @@
-"""The rendered verification benchmarks: nine kinds of difficulty, insightface's ``.bin`` layout.
+"""The rendered verification benchmarks: nine kinds of difficulty, in insightface's ``.bin`` layout.
 
-Each benchmark has people of its own, whom no training store holds, and each fold people of its
-own. A group of two people, matched in sex, skin and age, gives two genuine and two impostor
-pairs, under the same two regimes; nothing but the faces tells them apart.
+Each benchmark has its own people, who are in no training store, and so has each fold. A group is
+two people of the same sex, skin and age. It gives two genuine and two impostor pairs under the same
+two regimes, so that only the faces tell genuine pairs from impostors.
 """
 
 from dataclasses import replace
@@ -16,7 +16,7 @@ from vec2face.runtime.files import InputError
 FOLDS = 10
 PAIRS_A_GROUP = 4
 
-# What all share: backgrounds, clothes, light and hair change from picture to picture.
+# In all benchmarks background, clothes, light and hair change from picture to picture.
 _ANY = Regime(
     yaw=12, yaw_limit=35, pitch=7, age_spread=5, expression=1.3, light=0.45, exposure=0.35,
     background=1.0, restyle=0.4, extra_glasses=0.04, blur=1.0, noise=0.012, grey=0.03,
@@ -38,12 +38,12 @@ PAIRS: dict[str, tuple[Regime, Regime]] = {
     "sllfw": (_ANY, _ANY),
     "doppelver": (_ANY, _ANY),
 }
-# How much of an independent person shows in an impostor; 1 elsewhere.
+# How much of an independent person shows in an impostor; 1 in the other benchmarks.
 UNLIKE = {"sllfw": 0.8, "doppelver": 0.65}
 
 
 def _group(name: str, group: int) -> list[Sitting]:
-    """Two matched people, four pictures each: one under either regime for either kind of pair."""
+    """Return two matched people with four pictures each: both regimes, for both kinds of pair."""
     first, second = PAIRS[name]
     shots = ((0, first), (1, second), (2, first), (3, second))
     female = False if name == "hadrian" else None  # only men's beards change
@@ -68,7 +68,7 @@ def write_benchmark(
     """Render benchmark ``name`` to ``path`` (.bin), ``pairs`` pairs in ten consecutive folds.
 
     Raises:
-        InputError: ``name`` is not one of ``PAIRS``, or ``pairs`` not a multiple of 40.
+        InputError: ``name`` is not in ``PAIRS``, or ``pairs`` is not a multiple of 40.
     """
     if name not in PAIRS:
         raise InputError(

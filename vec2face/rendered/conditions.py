@@ -16,31 +16,31 @@ class Regime:
     """
 
     yaw: float = 20.0  # degrees, standard deviation
-    yaw_mean: float = 0.0  # degrees, of either sign
+    yaw_mean: float = 0.0  # degrees, to either side
     yaw_limit: float = 60.0
     pitch: float = 6.0
     age_spread: float = 3.0  # years about the person's age
-    age_range: tuple[float, float] | None = None  # years; replaces the person's age
-    expression: float = 1.0  # 1: ordinary
-    light: float = 0.25  # 0 even .. 1 hard from anywhere
+    age_range: tuple[float, float] | None = None  # years, instead of the person's age
+    expression: float = 1.0  # strength; 1 is ordinary
+    light: float = 0.25  # from 0, even, to 1, hard and from anywhere
     exposure: float = 0.12  # stops, standard deviation
     exposure_mean: float = 0.0
-    background: float = 0.0  # 0 plain .. 1 busy
+    background: float = 0.0  # from 0, plain, to 1, busy
     restyle: float = 0.05  # probability of another hair style
-    beard: float | None = None  # None: about the person's own; else this density
-    glasses: float = 1.0  # factor on the person's probability
-    extra_glasses: float = 0.0  # probability of wearing some without a habit
-    blur: float = 0.0  # pixels at most
-    noise: float = 0.004  # of full scale
+    beard: float | None = None  # density; None: near the person's own
+    glasses: float = 1.0  # factor on the person's probability of glasses
+    extra_glasses: float = 0.0  # probability of glasses on anybody
+    blur: float = 0.0  # largest standard deviation in pixels
+    noise: float = 0.004  # largest standard deviation, of full scale
     grey: float = 0.0  # probability of a grey picture
     jpeg: tuple[int, int] = (95, 95)
-    jitter: float = 0.35  # pixels, of the landmarks
-    cast: float = 0.02  # colour cast of the light
+    jitter: float = 0.35  # standard deviation of the landmarks in pixels of a 112-pixel crop
+    cast: float = 0.02  # standard deviation of the light's colours
 
 
 @dataclass(frozen=True)
 class Conditions:
-    """One picture's conditions, all known exactly."""
+    """The conditions of one picture."""
 
     yaw: float  # degrees, positive: the face turns to the picture's right
     pitch: float  # degrees, positive: the face looks up
@@ -52,14 +52,14 @@ class Conditions:
     hair_tone: float
     beard: float
     glasses: np.ndarray | None  # (5,) half width, half height, squareness, thickness, tone
-    lights: np.ndarray  # (6, 3) as raster.shade wants them
+    lights: np.ndarray  # (6, 3), the rows that raster.shade describes
     gloss: float
     flush: float
     cloth: np.ndarray  # (3,)
     collar: float
     background: np.ndarray  # (5, 3): two colours, and numbers for pattern
     distance: float  # dm from camera to head
-    jitter: np.ndarray  # (5, 2) pixels
+    jitter: np.ndarray  # (5, 2) a detector's error, in pixels of a 112-pixel crop
     blur: float
     noise: float
     grey: bool
@@ -112,7 +112,7 @@ def _lights(rng: np.random.Generator, regime: Regime) -> np.ndarray:
 
 
 def draw_conditions(rng: np.random.Generator, person: Person, regime: Regime) -> Conditions:
-    """Draw one picture's conditions. Nothing but style, beard and glasses depends on the person."""
+    """Draw one picture's conditions; only age, style, beard and glasses depend on the person."""
     yaw = regime.yaw_mean * (1 if rng.random() < 0.5 else -1) + regime.yaw * rng.standard_normal()
     yaw = float(np.clip(yaw, -regime.yaw_limit, regime.yaw_limit))
     pitch = float(np.clip(regime.pitch * rng.standard_normal(), -28, 28))

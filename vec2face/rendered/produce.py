@@ -1,6 +1,6 @@
 """Render many people in a pool of processes.
 
-A picture is a pure function of (seed, person, number), so the number of workers changes nothing.
+A picture is a pure function of (seed, person, number), so the number of processes changes nothing.
 """
 
 import os
@@ -24,18 +24,18 @@ ATTRIBUTES = ("yaw", "pitch", "age", "exposure", "blur")
 
 @dataclass(frozen=True)
 class Who:
-    """A person of a population, alone or made after another one of it."""
+    """Names a person of a population, who may be made to match another person of it."""
 
     purpose: str
     index: int
-    after: int | None = None  # the person to be matched or resembled
-    unlike: float = 1.0  # 1: matched in sex, skin and age only; below: a look-alike (people.py)
-    female: bool | None = None  # None: either sex
+    after: int | None = None  # index of the other person
+    unlike: float = 1.0  # 1: a match in sex, skin and age only; less: a look-alike (people.py)
+    female: bool | None = None  # None: of either sex
 
 
 @dataclass(frozen=True)
 class Sitting:
-    """One person and the pictures to take: numbers (of the random stream) and their regimes."""
+    """One person and the pictures to take: for each its number in the random stream and regime."""
 
     who: Who
     shots: tuple[tuple[int, Regime], ...]
@@ -43,14 +43,14 @@ class Sitting:
 
 @dataclass(frozen=True)
 class Picture:
-    """An encoded picture and what is known about it: degrees, degrees, years, stops, pixels."""
+    """An encoded picture and what is known about it."""
 
     jpeg: bytes
-    yaw: float
-    pitch: float
-    age: float
-    exposure: float
-    blur: float
+    yaw: float  # degrees
+    pitch: float  # degrees
+    age: float  # years
+    exposure: float  # stops
+    blur: float  # pixels
 
 
 @cache

@@ -1,7 +1,7 @@
 """Z-buffer rasteriser and pixel shader for one head (numba, one thread, no fast-math).
 
-Two passes. ``rasterise`` finds the nearest triangle of each pixel; ``shade`` colours each pixel
-once. The picture is drawn at twice its size and averaged over 2x2 pixels, in linear light.
+``rasterise`` finds the nearest triangle of each pixel, then ``shade`` colours each pixel once. The
+picture is drawn at twice its size and ``halve`` averages it over 2x2 pixels, in linear light.
 
 The picture's y points down, so a triangle that faces the camera has negative signed area.
 """
@@ -16,8 +16,8 @@ SKIN_CHANNELS = 6  # red, green, blue, beard, wrinkles, scalp hair
 
 
 @njit(cache=True)
-def _hash(x: int, y: int) -> float:
-    """Map two integers to [0, 1): the same noise on every machine."""
+def scatter(x: int, y: int) -> float:
+    """Map two integers to noise in [0, 1), the same on every machine."""
     h = (x * 374761393 + y * 668265263) & 0xFFFFFFFF
     h = ((h ^ (h >> 13)) * 1274126177) & 0xFFFFFFFF
     return ((h ^ (h >> 16)) & 0xFFFF) / 65536.0
@@ -25,12 +25,12 @@ def _hash(x: int, y: int) -> float:
 
 @njit(cache=True)
 def strands(u: float, columns: float) -> float:
-    """Smooth noise in [0, 1) along one axis, ``columns`` values over a unit."""
+    """Return smooth noise in [0, 1) along one axis, with ``columns`` values over a unit."""
     x = u * columns
     i = int(np.floor(x))
     f = x - i
     f = f * f * (3 - 2 * f)
-    return _hash(i, 7) * (1 - f) + _hash(i + 1, 7) * f
+    return scatter(i, 7) * (1 - f) + scatter(i + 1, 7) * f
 
 
 @njit(cache=True)
@@ -49,7 +49,7 @@ def bilinear(image: np.ndarray, u: float, v: float, channel: int) -> float:
 
 @njit(cache=True)
 def sample(image: np.ndarray, u: float, v: float, out: np.ndarray) -> None:
-    """Sample every channel at once, as ``bilinear`` does, into ``out`` (C,)."""
+    """Write every channel to ``out`` (C,), sampled as ``bilinear`` does."""
     height, width = image.shape[0], image.shape[1]
     x = u * width - 0.5
     y = min(max(v * height - 0.5, 0.0), height - 1.001)
@@ -67,7 +67,7 @@ def rasterise(screen, triangles, parts, maps, hair_mask, curl, nearest, depth, w
     """Fill ``nearest`` (triangle or -1), ``depth`` and ``weights`` (two barycentric) in place.
 
     ``screen`` is (V, 3): x and y in pixels of the supersampled picture, z growing to the camera.
-    Hair is dropped where ``hair_mask`` (H, W, 1) plus strand noise is below one half.
+    Hair is left out where ``hair_mask`` (H, W, 1) plus the noise of strands is below one half.
     """
     size = nearest.shape[0]
     nearest[:] = -1
@@ -116,7 +116,7 @@ def rasterise(screen, triangles, parts, maps, hair_mask, curl, nearest, depth, w
                     ragged = strands(u + curl * np.sin(v * 60), 160.0) - 0.5
                     if bilinear(hair_mask, u, v, 0) + 0.35 * ragged < 0.5:
                         continue
-                elif part == LASHES and (x + 2 * y) % 3 != 0:  # stippled: half transparent
+                elif part == LASHES and (x + 2 * y) % 3 != 0:  # one pixel of three is drawn
                     continue
                 depth[y, x] = z
                 nearest[y, x] = f
@@ -132,7 +132,7 @@ def _eye(u, v, gaze_x, gaze_y, iris, out):
     shade = 0.68 - 0.30 * min(abs(u), 1.0) ** 2
     out[0], out[1], out[2] = shade, shade * 0.96, shade * 0.93
     if r < 0.50:
-        rays = 0.75 + 0.5 * _hash(int(np.floor(np.arctan2(y, x) * 6)), 3)
+        rays = 0.75 + 0.5 * scatter(int(np.floor(np.arctan2(y, x) * 6)), 3)
         edge = 1.0 - 0.75 * min(max((r - 0.36) / 0.12, 0.0), 1.0)
         for k in range(3):
             out[k] = iris[k] * rays * edge
@@ -145,10 +145,10 @@ def _eye(u, v, gaze_x, gaze_y, iris, out):
 
 @njit(cache=True)
 def shade(triangles, parts, maps, normals, occlusion, skin, look, lights, nearest, weights, out):
-    """Colour every covered pixel: ``out`` (S, S, 3) linear light, untouched where nothing is.
+    """Colour every covered pixel of ``out`` (S, S, 3), in linear light; leave the others.
 
-    ``look`` rows (8, 3) are gathered by scene._look; ``lights`` rows are sky, ground,
-    key direction, key colour, fill direction, fill colour.
+    ``look`` (8, 3) has the rows that ``scene`` gathers. The rows of ``lights`` (6, 3) are sky,
+    ground, direction and colour of the key light, direction and colour of the fill light.
     """
     size = nearest.shape[0]
     albedo = np.zeros(3)
@@ -245,26 +245,4 @@ def halve(picture: np.ndarray) -> np.ndarray:
                     picture[2 * y, 2 * x, k] + picture[2 * y, 2 * x + 1, k]
                     + picture[2 * y + 1, 2 * x, k] + picture[2 * y + 1, 2 * x + 1, k]
                 )  # fmt: skip
-    return out
-
-
-@njit(cache=True)
-def normals_of(vertices: np.ndarray, triangles: np.ndarray) -> np.ndarray:
-    """Return area-weighted unit vertex normals (V, 3)."""
-    out = np.zeros_like(vertices)
-    for f in range(len(triangles)):
-        a, b, c = triangles[f, 0], triangles[f, 1], triangles[f, 2]
-        ux, uy, uz = (vertices[b, 0] - vertices[a, 0], vertices[b, 1] - vertices[a, 1],
-                      vertices[b, 2] - vertices[a, 2])  # fmt: skip
-        vx, vy, vz = (vertices[c, 0] - vertices[a, 0], vertices[c, 1] - vertices[a, 1],
-                      vertices[c, 2] - vertices[a, 2])  # fmt: skip
-        nx, ny, nz = uy * vz - uz * vy, uz * vx - ux * vz, ux * vy - uy * vx
-        for i in (a, b, c):
-            out[i, 0] += nx
-            out[i, 1] += ny
-            out[i, 2] += nz
-    for i in range(len(out)):
-        length = np.sqrt(out[i, 0] ** 2 + out[i, 1] ** 2 + out[i, 2] ** 2) + 1e-12
-        for k in range(3):
-            out[i, k] /= length
     return out

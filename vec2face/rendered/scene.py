@@ -1,13 +1,14 @@
-"""One picture: head, hair, glasses, camera, light, background, degradation."""
+"""Render one picture: head, hair, glasses, camera, light, background, degradation."""
 
 import cv2
 import numpy as np
 
+from vec2face.faces.align import TEMPLATE, similarity
 from vec2face.randomness import stream
 from vec2face.rendered import raster
-from vec2face.rendered.camera import align, project, rotation
+from vec2face.rendered.camera import project, rotation
 from vec2face.rendered.conditions import Conditions
-from vec2face.rendered.geometry import Geometry
+from vec2face.rendered.geometry import Geometry, vertex_normals
 from vec2face.rendered.hair import BALD, BUZZ, HairLattice
 from vec2face.rendered.head import Head
 from vec2face.rendered.people import Person
@@ -19,7 +20,7 @@ GREY_HAIR = np.array([0.42, 0.41, 0.40])
 
 
 class Studio:
-    """What all pictures share: the geometry and the hair's lattice."""
+    """What all pictures share: the geometry and the lattice of the hair."""
 
     def __init__(self, geometry: Geometry) -> None:
         self.geometry = geometry
@@ -35,7 +36,7 @@ class Studio:
 
 
 class Sitter:
-    """One person in the studio; the head's ages and the skin's painting are made once."""
+    """One person in the studio, whose head and skin are made once."""
 
     def __init__(self, studio: Studio, person: Person) -> None:
         self.studio, self.person = studio, person
@@ -44,7 +45,7 @@ class Sitter:
 
 
 def _glasses(eyes: np.ndarray, frame: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Model a frame before the eyes (image-left first): vertices (N, 3) and triangles."""
+    """Return vertices (N, 3) and triangles of glasses; the picture's left eye comes first."""
     wide, high, square, thick, _ = frame
     angle = np.linspace(0, 2 * np.pi, RING, endpoint=False)
     c, s = np.cos(angle), np.sin(angle)
@@ -79,15 +80,11 @@ def _glasses(eyes: np.ndarray, frame: np.ndarray) -> tuple[np.ndarray, np.ndarra
 
 
 def _background(conditions: Conditions, size: int) -> np.ndarray:
-    """Return (size, size, 3) linear light: a gradient, with busy blobs as the regime asks."""
-    first, second, numbers = (
-        conditions.background[0],
-        conditions.background[1],
-        conditions.background[2:],
-    )
+    """Return (size, size, 3) linear light: a gradient, or blobs where the regime is busy."""
+    first, second, *numbers = conditions.background
     y, x = np.mgrid[0:size, 0:size] / size
-    slope = np.cos(6.3 * numbers[0, 0]) * (x - 0.5) + np.sin(6.3 * numbers[0, 0]) * (y - 0.5) + 0.5
-    if numbers[2, 2] > 0.3:
+    slope = np.cos(6.3 * numbers[0][0]) * (x - 0.5) + np.sin(6.3 * numbers[0][0]) * (y - 0.5) + 0.5
+    if numbers[2][2] > 0.3:
         rng = stream(conditions.seed, "background")
         coarse = rng.random((int(rng.integers(2, 9)), int(rng.integers(2, 9)))).astype(np.float32)
         kind = cv2.INTER_NEAREST if rng.random() < 0.3 else cv2.INTER_CUBIC
@@ -97,7 +94,7 @@ def _background(conditions: Conditions, size: int) -> np.ndarray:
 
 
 def _look(sitter: Sitter, conditions: Conditions) -> np.ndarray:
-    """Gather the shader's colours and amounts, as raster.shade reads them (8 rows)."""
+    """Return the colours and amounts (8, 3) that raster.shade reads."""
     person = sitter.person
     grey = 1 / (1 + np.exp(-(conditions.age - person.greying) / 5))
     hair = (person.hair * (1 - grey) + GREY_HAIR * grey) * conditions.hair_tone
@@ -115,7 +112,7 @@ def _look(sitter: Sitter, conditions: Conditions) -> np.ndarray:
 
 
 def _degrade(linear: np.ndarray, conditions: Conditions) -> np.ndarray:
-    """Expose, blur, add noise and quantise: (S, S, 3) linear light to uint8 RGB."""
+    """Expose, blur, add noise and quantise (S, S, 3) linear light to uint8 RGB."""
     picture = np.clip(linear * 2.0**conditions.exposure, 0, 1).astype(np.float32)
     if conditions.blur > 0.3:
         picture = cv2.GaussianBlur(picture, (0, 0), conditions.blur)
@@ -129,20 +126,16 @@ def _degrade(linear: np.ndarray, conditions: Conditions) -> np.ndarray:
 
 
 def render(sitter: Sitter, conditions: Conditions, size: int = 112) -> np.ndarray:
-    """Render one aligned picture: (size, size, 3) uint8 RGB."""
+    """Render one aligned picture, (size, size, 3) uint8 RGB."""
     studio = sitter.studio
     expression = {studio.rows[n]: a for n, a in conditions.expression.items() if n in studio.rows}
     vertices = sitter.head.vertices(conditions.age, expression)
     landmarks = sitter.head.landmarks(vertices)
     shell, mask = studio.lattice.grow(vertices, conditions.style)
     points = np.concatenate([vertices, shell])
-    triangles, parts, maps, occlusion = (
-        studio.triangles,
-        studio.parts,
-        studio.maps,
-        studio.occlusion,
-    )
-    normals = raster.normals_of(points, triangles)
+    triangles, parts = studio.triangles, studio.parts
+    maps, occlusion = studio.maps, studio.occlusion
+    normals = vertex_normals(points, triangles)
     if conditions.glasses is not None:
         frame, faces = _glasses(landmarks[:2], conditions.glasses)
         triangles = np.concatenate([triangles, faces + np.int32(len(points))])
@@ -155,7 +148,7 @@ def render(sitter: Sitter, conditions: Conditions, size: int = 112) -> np.ndarra
     turn = rotation(conditions.yaw, conditions.pitch)
     big = size * SUPERSAMPLING
     marks = project(landmarks, turn, conditions.distance)[:, :2]
-    matrix = align(marks, big, conditions.jitter)
+    matrix = similarity(marks, big, TEMPLATE + conditions.jitter)
     screen = project(points, turn, conditions.distance)
     screen[:, :2] = screen[:, :2] @ matrix[:, :2].T + matrix[:, 2]
     nearest = np.empty((big, big), np.int32)

@@ -1,4 +1,4 @@
-"""Write the rendered stores: faces for training, and other people in MS1MV2's role."""
+"""Write the rendered stores: faces for training, and the people who stand for MS1MV2."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from vec2face.rendered.conditions import Regime
 from vec2face.rendered.produce import ATTRIBUTES, Sitting, Who, produce
 from vec2face.runtime.files import whole_folder
 
-# ``mild`` is what a small generator can learn from; ``wide`` is what a recognizer must face.
+# A small generator can learn from ``mild``; a recognizer must get used to ``wide``.
 REGIMES = {
     "mild": Regime(),
     "wide": Regime(
@@ -31,11 +31,11 @@ def write_store(
     regime: str = "mild",
     made_by: str,
 ) -> None:
-    """Render ``people`` x ``images`` faces to a FaceStore, identity after identity.
+    """Render ``people`` x ``images`` faces to a FaceStore, one identity after the other.
 
-    The population is named by the folder: equal seeds give other people in another store.
-    Beside it, ``<path>-attributes`` holds one .npy per known attribute, in row order: yaw, pitch
-    (degrees), age (years), exposure (stops), blur (pixels).
+    The folder's name is the name of the population, so stores of other names hold other people. The
+    folder ``<path>-attributes`` holds a .npy for each known attribute, in row order: yaw and pitch
+    in degrees, age in years, exposure in stops, blur in pixels.
     """
     path = Path(path)
     shots = tuple((number, REGIMES[regime]) for number in range(images))

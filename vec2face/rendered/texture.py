@@ -1,8 +1,8 @@
-"""The skin's painting: one map per person, from traits, in a few milliseconds (numba).
+"""Paint one person's skin from the person's traits, in a few milliseconds (numba).
 
-The map covers the cylinder around the head (geometry.py): u is the turn, v the height. In it,
-places are given in dm on the mean head: X along the skin from the middle of the face, Y upwards;
-eyes lie at (+-0.29, 7.35), the nose's tip at (0, 7.0), the mouth at (0, 6.68).
+The map covers the cylinder around the head (geometry.py): u is the turn, v the height. Places on
+it are in dm on the mean head: x runs along the skin from the middle of the face, y upwards. The
+eyes lie at (+-0.29, 7.35), the tip of the nose at (0, 7.0), the mouth at (0, 6.68).
 Channels: red, green, blue (linear albedo), beard density, wrinkles, scalp hair.
 """
 
@@ -11,17 +11,18 @@ from numba import njit
 
 from vec2face.rendered.geometry import MAP_BOTTOM, MAP_TOP
 from vec2face.rendered.people import Person
-from vec2face.rendered.raster import SKIN_CHANNELS, _hash
+from vec2face.rendered.raster import SKIN_CHANNELS, scatter
 
 ROWS, COLUMNS = 256, 512
-RADIUS = 1.08  # dm: X = turn * 2 pi * RADIUS
+RADIUS = 1.08  # dm: x = turn * 2 pi * RADIUS
 
-# Places in Person.paint of the painting's traits.
-TRAITS = ("brow_height", "brow_thickness", "brow_arch", "brow_tilt", "brow_inner", "brow_outer",
-          "brow_density", "brow_join", "freckles", "blotches", "cheek_red", "nose_red", "circles",
-          "lid", "lip_upper", "lip_lower", "lip_width", "lip_edge", "birthmark", "birth_x",
-          "birth_y", "scar", "scar_x", "scar_y", "moustache", "goatee", "jaw", "cheek_line",
-          "forehead_lines", "folds", "liner", "patches")  # fmt: skip
+# The places of the traits in Person.paint.
+(
+    BROW_HEIGHT, BROW_THICKNESS, BROW_ARCH, BROW_TILT, BROW_INNER, BROW_OUTER, BROW_DENSITY,
+    BROW_JOIN, FRECKLES, BLOTCHES, CHEEK_RED, NOSE_RED, CIRCLES, LID, LIP_UPPER, LIP_LOWER,
+    LIP_WIDTH, LIP_EDGE, BIRTHMARK, BIRTH_X, BIRTH_Y, SCAR, SCAR_X, SCAR_Y, MOUSTACHE, GOATEE,
+    JAW, CHEEK_LINE, FOREHEAD_LINES, FOLDS, LINER, PATCHES,
+) = range(32)  # fmt: skip
 
 
 @njit(cache=True)
@@ -29,8 +30,8 @@ def _noise(x: float, y: float, seed: int) -> float:
     i, j = int(np.floor(x)), int(np.floor(y))
     fx, fy = x - i, y - j
     fx, fy = fx * fx * (3 - 2 * fx), fy * fy * (3 - 2 * fy)
-    top = _hash(i + seed, j) * (1 - fx) + _hash(i + 1 + seed, j) * fx
-    bottom = _hash(i + seed, j + 1) * (1 - fx) + _hash(i + 1 + seed, j + 1) * fx
+    top = scatter(i + seed, j) * (1 - fx) + scatter(i + 1 + seed, j) * fx
+    bottom = scatter(i + seed, j + 1) * (1 - fx) + scatter(i + 1 + seed, j + 1) * fx
     return top * (1 - fy) + bottom * fy
 
 
@@ -42,14 +43,14 @@ def _step(low: float, high: float, x: float) -> float:
 
 @njit(cache=True)
 def _spot(x: float, y: float, cx: float, cy: float, sx: float, sy: float) -> float:
-    """A Gaussian spot of height 1."""
+    """Return the height at (x, y) of a Gaussian spot of height 1."""
     q = ((x - cx) / sx) ** 2 + ((y - cy) / sy) ** 2
     return np.exp(-q) if q < 12 else 0.0
 
 
 @njit(cache=True)
 def hairline(x: float, front: float, recession: float, peak: float) -> float:
-    """Height (dm) above which hair grows at distance x >= 0 (dm) from the middle of the face."""
+    """Return the height (dm) above which hair grows, x >= 0 dm from the middle of the face."""
     if x < 0.35:
         return front - peak * (1 - x / 0.35)
     if x < 0.62:
@@ -71,27 +72,28 @@ def hairline(x: float, front: float, recession: float, peak: float) -> float:
 
 @njit(cache=True)
 def _complexion(c, x, y, ring, p, seed):
-    """Blotches, redness, dark circles, tinted lids, lash line, freckles, pale patches."""
+    """Paint blotches, redness, dark circles, lids, the lash line, freckles and pale patches."""
     ax = abs(x)
     blot = _noise(x * 5, y * 5, seed + 11) - 0.5
     fine = _noise(x * 24, y * 24, seed + 23) - 0.5
-    tone = 1 + (0.06 + 0.05 * max(p[9], 0.0)) * blot + 0.10 * fine * (0.4 + 0.3 * abs(p[9]))
-    red = (0.05 + 0.07 * p[10]) * _spot(ax, y, 0.47, 6.98, 0.22, 0.18)
-    red += (0.05 + 0.07 * p[11]) * _spot(ax, y, 0.0, 7.0, 0.13, 0.14)
+    grain = 0.4 + 0.3 * abs(p[BLOTCHES])
+    tone = 1 + (0.06 + 0.05 * max(p[BLOTCHES], 0.0)) * blot + 0.10 * fine * grain
+    red = (0.05 + 0.07 * p[CHEEK_RED]) * _spot(ax, y, 0.47, 6.98, 0.22, 0.18)
+    red += (0.05 + 0.07 * p[NOSE_RED]) * _spot(ax, y, 0.0, 7.0, 0.13, 0.14)
     red += 0.08 * _spot(ax, y, 0.0, 6.42, 0.15, 0.1)
     red = max(red, -0.04)
-    circle = (0.20 + 0.12 * p[12]) * _spot(ax, y, 0.27, 7.235, 0.16, 0.055)
-    lid = (0.14 + 0.12 * p[13]) * _spot(ax, y, 0.30, 7.44, 0.17, 0.05)
-    liner = (0.35 + 0.25 * p[30]) * np.exp(-(((ring - 1.0) / 0.35) ** 2))
+    circle = (0.20 + 0.12 * p[CIRCLES]) * _spot(ax, y, 0.27, 7.235, 0.16, 0.055)
+    lid = (0.14 + 0.12 * p[LID]) * _spot(ax, y, 0.30, 7.44, 0.17, 0.05)
+    liner = (0.35 + 0.25 * p[LINER]) * np.exp(-(((ring - 1.0) / 0.35) ** 2))
     dark = 1 - max(circle, 0.0) - max(lid, 0.0) - 0.8 * max(liner, 0.0) * (y > 7.33)
-    if p[8] > 0.5:  # one freckle a cell at most, on cheeks, nose and forehead
+    if p[FRECKLES] > 0.5:  # at most one freckle in a cell, on cheeks, nose and forehead
         where = _spot(ax, y, 0.30, 7.05, 0.32, 0.2) + 0.35 * _spot(ax, y, 0, 7.7, 0.5, 0.3)
         ci, cj = int(np.floor(x * 26)), int(np.floor(y * 26))
-        if _hash(ci + seed, cj + 77) < where * min(p[8] - 0.3, 1.0):
-            ox = (ci + 0.3 + 0.4 * _hash(ci, cj + seed)) / 26
-            oy = (cj + 0.3 + 0.4 * _hash(cj, ci + seed)) / 26
+        if scatter(ci + seed, cj + 77) < where * min(p[FRECKLES] - 0.3, 1.0):
+            ox = (ci + 0.3 + 0.4 * scatter(ci, cj + seed)) / 26
+            oy = (cj + 0.3 + 0.4 * scatter(cj, ci + seed)) / 26
             dark *= 1 - 0.45 * _spot(x, y, ox, oy, 0.013, 0.013)
-    if p[31] > 1.2:
+    if p[PATCHES] > 1.2:
         dark *= 1 + 0.5 * _step(0.60, 0.68, _noise(x * 2.6, y * 2.6, seed + 5))
     for k in range(3):
         c[k] *= tone * dark
@@ -101,17 +103,17 @@ def _complexion(c, x, y, ring, p, seed):
 
 @njit(cache=True)
 def _marks(c, x, y, p, moles, seed):
-    """A birthmark, a scar, moles."""
-    if p[18] > 0.9:
-        bx, by = 0.45 * p[19], 7.1 + 0.35 * p[20]
+    """Paint a birthmark, a scar and moles."""
+    if p[BIRTHMARK] > 0.9:
+        bx, by = 0.45 * p[BIRTH_X], 7.1 + 0.35 * p[BIRTH_Y]
         wobble = 1 + 0.8 * (_noise(x * 9, y * 9, seed + 3) - 0.5)
-        size = (0.05 + 0.07 * (p[18] - 0.9)) * wobble
+        size = (0.05 + 0.07 * (p[BIRTHMARK] - 0.9)) * wobble
         mark = 0.6 * _step(1.2, 0.7, np.sqrt((x - bx) ** 2 + (y - by) ** 2) / size)
         c[0] *= 1 - 0.55 * mark
         c[1] *= 1 - 0.85 * mark
         c[2] *= 1 - 0.75 * mark
-    if p[21] > 1.0:  # a pale line
-        sx, sy = 0.4 * p[22], 7.05 + 0.4 * p[23]
+    if p[SCAR] > 1.0:  # a pale line
+        sx, sy = 0.4 * p[SCAR_X], 7.05 + 0.4 * p[SCAR_Y]
         along = (x - sx) * 0.6 + (y - sy) * 0.8
         across = (x - sx) * 0.8 - (y - sy) * 0.6
         scar = _step(0.17, 0.12, abs(along)) * np.exp(-((across / 0.013) ** 2))
@@ -127,16 +129,16 @@ def _marks(c, x, y, p, moles, seed):
 
 @njit(cache=True)
 def _lips(c, x, y, p, lips, seed):
-    """Two arcs about the line between the lips, the upper with Cupid's bow."""
+    """Paint two arcs about the line between the lips; the upper one has a Cupid's bow."""
     ax = abs(x)
-    q = ax / (0.235 + 0.012 * p[16])
+    q = ax / (0.235 + 0.012 * p[LIP_WIDTH])
     if q >= 1:
         return
-    upper, lower = 0.078 * np.exp(0.18 * p[14]), 0.105 * np.exp(0.18 * p[15])
+    upper, lower = 0.078 * np.exp(0.18 * p[LIP_UPPER]), 0.105 * np.exp(0.18 * p[LIP_LOWER])
     bow = 1 - 0.16 * np.exp(-((ax / 0.035) ** 2))
     top = 6.678 + upper * bow * (1 - q**2.2)
     low = 6.678 - lower * (1 - q**2.4) ** 0.8
-    soft = 0.012 + 0.006 * max(p[17], 0.0)
+    soft = 0.012 + 0.006 * max(p[LIP_EDGE], 0.0)
     lip = _step(-soft, soft, top - y) * _step(-soft, soft, y - low)
     crease = 1 - 0.12 * _noise(x * 60, y * 6, seed + 9)
     for k in range(3):
@@ -148,36 +150,38 @@ def _lips(c, x, y, p, lips, seed):
 
 @njit(cache=True)
 def _brows(c, x, y, p, brow, seed):
-    """A tapering arc of slanted hairs, which may run on over the nose."""
-    inner, outer = 0.105 + 0.022 * p[4], 0.50 + 0.035 * p[5]
+    """Paint tapering arcs of slanted hairs, which may meet above the nose."""
+    inner, outer = 0.105 + 0.022 * p[BROW_INNER], 0.50 + 0.035 * p[BROW_OUTER]
     s = (abs(x) - inner) / (outer - inner)
     if s <= -0.6 or s >= 1.1:
         return
     at = min(max(s, 0.0), 1.0)
     bend = np.sin(np.pi * min(at * 0.85 + 0.08, 1.0))
-    line = 7.505 + 0.022 * p[0] + 0.055 * p[3] * (at - 0.4) + (0.045 + 0.025 * p[2]) * bend
-    half = 0.042 * np.exp(0.38 * p[1]) * (1 - 0.62 * at**1.6) * (0.8 + 0.2 * _step(0.0, 0.15, at))
+    line = 7.505 + 0.022 * p[BROW_HEIGHT] + 0.055 * p[BROW_TILT] * (at - 0.4)
+    line += (0.045 + 0.025 * p[BROW_ARCH]) * bend
+    half = 0.042 * np.exp(0.38 * p[BROW_THICKNESS]) * (1 - 0.62 * at**1.6)
+    half *= 0.8 + 0.2 * _step(0.0, 0.15, at)
     hairs = 0.55 + 0.9 * _noise(x * 34 + np.sign(x) * y * 30, y * 14, seed + 31)
     body = _step(1.15, 0.55, abs(y - line) / half)
     ends = _step(-0.08, 0.06, s) * _step(1.06, 0.86, s)
-    join = max(p[7] - 0.9, 0.0) * 0.6
+    join = max(p[BROW_JOIN] - 0.9, 0.0) * 0.6
     ends = max(ends, join * _step(-0.7, 0.0, s) * (s < 0.1))
-    cover = min(min(max(0.80 + 0.22 * p[6], 0.25), 1.0) * hairs * body * ends, 0.97)
+    cover = min(min(max(0.80 + 0.22 * p[BROW_DENSITY], 0.25), 1.0) * hairs * body * ends, 0.97)
     for k in range(3):
         c[k] = c[k] * (1 - cover) + brow[k] * cover
 
 
 @njit(cache=True)
 def _beard(x, y, p, seed):
-    """Density of moustache, goatee and jaw, which each person grows to a different degree."""
+    """Return the density of the beard: moustache, goatee and jaw vary separately."""
     ax = abs(x)
     stubble = 0.55 + 0.75 * _noise(x * 50, y * 50, seed + 41)
     must = _step(0.9, 0.5, abs(y - (6.84 - 0.25 * ax**1.2)) / 0.10)
-    must *= _step(0.34, 0.24, ax) * min(max(0.8 + 0.4 * p[24], 0.0), 1.0)
-    goat = _step(0.30, 0.2, ax) * _step(6.60, 6.54, y) * min(max(0.8 + 0.4 * p[25], 0.0), 1.0)
-    top = 6.62 + 0.07 * p[27] + 0.55 * _step(0.45, 1.15, ax)
+    must *= _step(0.34, 0.24, ax) * min(max(0.8 + 0.4 * p[MOUSTACHE], 0.0), 1.0)
+    goat = _step(0.30, 0.2, ax) * _step(6.60, 6.54, y) * min(max(0.8 + 0.4 * p[GOATEE], 0.0), 1.0)
+    top = 6.62 + 0.07 * p[CHEEK_LINE] + 0.55 * _step(0.45, 1.15, ax)
     jaw = _step(0.10, -0.06, y - top) * _step(0.18, 0.34, ax)
-    jaw *= min(max(0.7 + 0.5 * p[26], 0.0), 1.0)
+    jaw *= min(max(0.7 + 0.5 * p[JAW], 0.0), 1.0)
     near_mouth = (ax / 0.25) ** 2 + ((y - 6.67) / 0.12) ** 2
     cover = max(must, goat, jaw) * stubble * _step(0.75, 1.15, near_mouth)
     return cover * _step(6.05, 6.3, y)
@@ -185,11 +189,11 @@ def _beard(x, y, p, seed):
 
 @njit(cache=True)
 def _wrinkles(x, y, ring, p):
-    """Depth of forehead lines, folds beside the mouth, bags, crow's feet, frown lines."""
+    """Return the depth of wrinkles: forehead, mouth folds, bags, crow's feet, frown lines."""
     ax = abs(x)
-    wave = np.sin(y * (58 + 6 * p[28]) + 1.2 * np.sin(x * 4 + p[28]))
+    wave = np.sin(y * (58 + 6 * p[FOREHEAD_LINES]) + 1.2 * np.sin(x * 4 + p[FOREHEAD_LINES]))
     lines = 0.5 * max(wave, 0.0) ** 2 * _spot(ax, y, 0.0, 7.75, 0.45, 0.13)
-    fold = ax - (0.20 + 0.45 * (6.98 - y) * (1 + 0.2 * p[29]))
+    fold = ax - (0.20 + 0.45 * (6.98 - y) * (1 + 0.2 * p[FOLDS]))
     lines += 0.9 * np.exp(-((fold / 0.022) ** 2)) * _spot(0.0, y, 0.0, 6.83, 1.0, 0.12)
     lines += 0.6 * np.exp(-(((ring - 2.6) / 0.5) ** 2)) * (y < 7.33) * (ax < 0.42)
     feet = np.sin(np.arctan2(y - 7.35, ax - 0.32) * 14)
@@ -200,7 +204,7 @@ def _wrinkles(x, y, ring, p):
 
 @njit(cache=True)
 def _paint(out, p, skin, lips, brow, moles, line, seed):
-    """Fill ``out`` texel by texel; ``p`` are the TRAITS, ``line`` the hairline's three numbers."""
+    """Fill ``out`` texel by texel; ``p`` are the traits, ``line`` the hairline's three numbers."""
     rows, columns = out.shape[0], out.shape[1]
     for j in range(rows):
         y = MAP_BOTTOM + (j + 0.5) / rows * (MAP_TOP - MAP_BOTTOM)
@@ -214,7 +218,7 @@ def _paint(out, p, skin, lips, brow, moles, line, seed):
             c[5] = _step(-0.05, 0.07, y - hairline(ax, line[0], line[1], line[2]) + rough)
             if ax >= 1.45 or y <= 6.1 or y >= 8.15:
                 continue
-            ring = ((ax - 0.29) / 0.185) ** 2 + ((y - 7.352) / 0.085) ** 2  # 1: the lids' edge
+            ring = ((ax - 0.29) / 0.185) ** 2 + ((y - 7.352) / 0.085) ** 2  # 1 at the lids
             _complexion(c, x, y, ring, p, seed)
             _marks(c, x, y, p, moles, seed)
             if ax < 0.30 and 6.4 < y < 6.9:
@@ -231,11 +235,11 @@ def paint_skin(person: Person) -> np.ndarray:
     out = np.empty((ROWS, COLUMNS, SKIN_CHANNELS), np.float32)
     traits = np.clip(person.paint, -2.5, 2.5).copy()
     # Freckles show on fair skin, pale patches on dark.
-    traits[8] -= 3 * person.melanin - 0.5
-    traits[31] -= 0.4 if person.melanin > 0.4 else 2.0
+    traits[FRECKLES] -= 3 * person.melanin - 0.5
+    traits[PATCHES] -= 0.4 if person.melanin > 0.4 else 2.0
     if person.female:
-        traits[1] -= 0.7
-        traits[30] += 0.8
+        traits[BROW_THICKNESS] -= 0.7
+        traits[LINER] += 0.8
     _paint(out, traits, person.skin, person.lips, person.brow, person.moles,
            person.style[5:8], person.seed % 100_000)  # fmt: skip
     return out

@@ -1,0 +1,16 @@
+"""A short run of ``python -m tests.fuzz`` over every reader."""
+
+import pytest
+
+from tests.fuzz.__main__ import try_all
+from tests.fuzz.readers import READERS
+
+COUNT = 250
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_damaged_inputs_are_read_or_refused(name):
+    counts, faults = try_all(name, COUNT)
+    assert not faults
+    assert counts.total() == COUNT
+    assert counts["refused"], "no input was damaged"
