@@ -144,7 +144,7 @@ def test_a_pickled_object_is_not_loaded(tmp_path):
 def test_a_failed_write_leaves_the_earlier_states(tmp_path):
     checkpoint = Checkpoint(tmp_path)
     checkpoint.save(1, {"x": 1})
-    with pytest.raises(Exception, match="pickle"):
+    with pytest.raises(Exception, match="pickle|local object"):  # the words of Python 3.11, 3.13
         checkpoint.save(2, {"x": lambda: 0})
     assert checkpoint.load() == (1, {"x": 1})
     assert len(list(tmp_path.glob("*.pt"))) == 1
