@@ -1,6 +1,7 @@
 """The programs of the pipeline, one a stage of dvc.yaml, in the order of the flow."""
 
 import logging
+import os
 import sys
 from collections.abc import Callable
 
@@ -26,7 +27,9 @@ def run(
     """
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
     try:
-        Params.load(artifacts.params)
+        for doubt in Params.load(artifacts.params).doubts():
+            if os.environ.get("RANK", "0") == "0":
+                logging.getLogger(__name__).warning(doubt)
         if shared:
             from vec2face.runtime.processes import launch  # noqa: PLC0415 - torch, where it is needed
 
