@@ -10,6 +10,9 @@ from vec2face.config import Params
 from vec2face.runtime.files import InputError
 from vec2face.runtime.resume import FinishedElsewhereError
 
+INTERRUPTED = 130
+"""The exit code after Ctrl-C, as shells have it."""
+
 
 def run(
     main: Callable[..., None],
@@ -18,6 +21,8 @@ def run(
     units: Callable[[], int] | None = None,
 ) -> None:
     """Run a stage's ``main``; bad input ends it with one clear line instead of a traceback.
+
+    So does Ctrl-C, with exit code 130.
 
     The parameters are checked first, also for a stage that reads none: in a fresh clone the first
     to run has to find a bad value, not the one that uses it.
@@ -38,5 +43,8 @@ def run(
             main(*arguments)
     except InputError as error:
         sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        print("interrupted: run it again to go on from here", file=sys.stderr)
+        sys.exit(INTERRUPTED)
     except FinishedElsewhereError as finished:
         logging.getLogger(__name__).info(finished)
