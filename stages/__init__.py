@@ -1,6 +1,7 @@
 """The programs of the pipeline, one a stage of dvc.yaml, in the order of the flow."""
 
 import logging
+import os
 import sys
 from collections.abc import Callable
 
@@ -8,6 +9,9 @@ from stages.artifacts import artifacts
 from vec2face.config import Params
 from vec2face.runtime.files import InputError
 from vec2face.runtime.resume import FinishedElsewhereError
+
+INTERRUPTED = 130
+"""The exit code after Ctrl-C, as shells have it."""
 
 
 def run(
@@ -18,6 +22,8 @@ def run(
 ) -> None:
     """Run a stage's ``main``; bad input ends it with one clear line instead of a traceback.
 
+    So does Ctrl-C, with exit code 130.
+
     The parameters are checked first, also for a stage that reads none: in a fresh clone the first
     to run has to find a bad value, not the one that uses it.
 
@@ -26,7 +32,9 @@ def run(
     """
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
     try:
-        Params.load(artifacts.params)
+        for doubt in Params.load(artifacts.params).doubts():
+            if os.environ.get("RANK", "0") == "0":
+                logging.getLogger(__name__).warning(doubt)
         if shared:
             from vec2face.runtime.processes import launch  # noqa: PLC0415 - torch, where it is needed
 
@@ -35,5 +43,8 @@ def run(
             main(*arguments)
     except InputError as error:
         sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        print("interrupted: run it again to go on from here", file=sys.stderr)
+        sys.exit(INTERRUPTED)
     except FinishedElsewhereError as finished:
         logging.getLogger(__name__).info(finished)

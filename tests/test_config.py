@@ -1,11 +1,21 @@
 """Parameter files: the shipped ones hold, a bad value is named before any work."""
 
+import copy
+import math
+import string
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import yaml
+from hypothesis import example, given
+from hypothesis import strategies as st
+from pydantic import ValidationError
 
-from vec2face.config import Params, Section
+from tests.parameters import SMOKE, changed
+from vec2face.config import RESERVED, Backbone, Benchmark, Params, Section
+from vec2face.recognizers.backbones import DEPTHS, TRANSFORMERS
+from vec2face.rendered.benchmarks import PAIRS
 from vec2face.runtime.files import InputError
 
 ROOT = Path(__file__).parents[1]
@@ -82,6 +92,158 @@ def test_a_bad_value_is_an_error_that_names_the_key(load, changes, named):
     with pytest.raises(InputError, match=named) as raised:
         load(**changes)
     assert "params.yaml" in str(raised.value)
+
+
+TOGETHER = [
+    ({"fr__backbone": "resnet50"}, "fr.backbone"),
+    ({"fr__widths": [8, 8]}, "fr.widths"),
+    ({"fr__backbone": "vit_s"}, "fr.widths"),
+    ({"fr__batch": 1}, "fr.batch"),
+    ({"fr__batch": 64, "fr__micro_batch": 1}, "fr.micro_batch"),
+    ({"fr__batch": 64, "fr__micro_batch": 24}, "fr.micro_batch: 24 does not divide"),
+    ({"fr__batch": 6464, "fr__micro_batch": 64, "images_per_identity": 25}, "fr.batch"),
+    ({"fr__warmup": 10.5}, "fr.warmup"),
+    ({"fr__margin": 1.6}, "fr.margin"),
+    ({"training__micro_batch": 5}, "training.micro_batch: 5 does not divide"),
+    ({"training__betas": [1, 1]}, "training.betas.0"),
+    ({"training__masks": {"minimum": 0.9, "maximum": 0.8, "mean": 0.85}}, "training.masks"),
+    ({"sampling__masks": {"minimum": 0.1, "maximum": 0.8, "mean": 0.9}}, "sampling.masks"),
+    ({"seed": 2**32, "subset__rule": "released"}, "seed: below"),
+    ({"seed": 2**63}, "seed"),
+    ({"identities": 1}, "identities"),
+    ({"subset__held_out": 1}, "subset.held_out"),
+    ({"training__batch": 6401}, "training.batch: 6401 is above the 6400 images"),
+    ({"training__warmup": 3001}, "training.warmup"),
+    ({"training__discriminator__kernels": []}, "training.discriminator.kernels"),
+    ({"training__discriminator__kernels": [4]}, "training.discriminator.kernels"),
+    ({"generator__width": 10**9}, "generator.width"),
+    ({"generator__width": 16128, "generator__encoder_blocks": 999}, "generator: width.*weights"),
+    ({"generator__position_std": float("inf")}, "generator.position_std"),
+    ({"generator__dropout": 1.0}, "generator.dropout"),
+    ({"fr__dropout": 1.0}, "fr.dropout"),
+    ({"paths__faces": ""}, "paths.faces"),
+    ({"paths__faces": "."}, "paths.faces"),
+    ({"paths__faces": "x/\0"}, "paths.faces"),
+    ({"paths__recognizer": "/proc/self/mem"}, "paths.recognizer"),
+    ({"training__losses__lpips": 1.0}, "training.lpips_weights"),
+    ({"rendered__benchmarks__names": ["$x^{2$"]}, "rendered.benchmarks.names"),
+    ({"rendered__benchmarks__names": ["lfw", "lfw"]}, "rendered.benchmarks.names"),
+]
+
+
+@pytest.mark.parametrize(("changes", "named"), TOGETHER)
+def test_what_would_fail_late_ends_before_any_work(load, changes, named):
+    with pytest.raises(InputError, match=named):
+        load(**changes)
+
+
+def test_a_training_without_any_loss_is_refused(load):
+    losses = yaml.safe_load((ROOT / "params.yaml").read_text())["training"]["losses"]
+    kinds = {name: 0 for name in losses if "_" not in name}
+    with pytest.raises(InputError, match="training.losses"):
+        load(training__losses=losses | kinds)
+    load(training__losses=losses | kinds | {"token": 0.1})
+
+
+@given(name=st.text(max_size=12) | st.from_regex(r"[A-Za-z_0-9;$ /.-]{1,9}", fullmatch=True))
+@example(name="x; touch y #")
+@example(name="valid\n")
+@example(name="\u00e9t\u00e9")
+def test_names_of_training_sets_are_safe_in_a_shell(name):
+    content = {"generated": "data/a", "real": "data/b", name: "data/c"}
+    plain = all(c in string.ascii_letters + string.digits + "_" for c in name)
+    fine = plain and name[:1] not in string.digits and name not in RESERVED
+    changes = {"training_sets": content}
+    if fine:
+        assert changed(SMOKE, **changes).training_sets[name] == "data/c"
+    else:
+        with pytest.raises(ValidationError, match="training_sets"):
+            changed(SMOKE, **changes)
+
+
+def leaves(content, place=()):
+    """All places of values in nested dicts and lists, lists themselves included."""
+    if not isinstance(content, dict):
+        yield place
+    if isinstance(content, dict | list):
+        pairs = content.items() if isinstance(content, dict) else enumerate(content)
+        for key, value in pairs:
+            yield from leaves(value, (*place, key))
+
+
+PAPER = yaml.safe_load((ROOT / "params/paper.yaml").read_text())
+LEAVES = list(leaves(PAPER))
+BAD = [
+    *(math.nan, math.inf, -math.inf, -1, -0.5, -1e300, 1e300, 2**63, 10**12, 10**400),
+    *(True, None, "", " ", "x; touch y #", "a\0b", "x" * 2000, {}, {"a": 1}, [], [[]], [-1.5]),
+]
+EMPTY = ("training.lpips_weights", "fr.widths", "fr.milestones")  # may be "" or []
+SIGNED = ("tau", "min_similarity")  # cosines
+
+
+def at(content, place):
+    for key in place:
+        content = content[key]
+    return content
+
+
+def fine(name, old, new):
+    """Whether documentation allows a bad-looking value where another one of this file stands."""
+    if isinstance(new, bool) or new is None:
+        return isinstance(old, bool) if new else name.endswith("micro_batch")
+    if new in ("", []):
+        return name in EMPTY
+    if isinstance(new, int | float):
+        return math.isfinite(new) and (
+            0 <= new <= 10**9
+            or (name == "seed" and 0 <= new < 2**63)
+            or (name in SIGNED and new >= -1)
+        )
+    return isinstance(new, str) and isinstance(old, str) and new == "x; touch y #"  # a path
+
+
+def refusal(content, monkeypatch):
+    """What ``Params.load`` says of a file with this content; None if it takes it."""
+    monkeypatch.setattr(yaml, "safe_load", lambda _: content)
+    try:
+        Params.load(ROOT / "params/paper.yaml")
+    except InputError as error:
+        return str(error)
+    return None
+
+
+@pytest.mark.parametrize("place", LEAVES, ids=lambda place: ".".join(map(str, place)))
+def test_no_bad_value_of_any_key_is_taken(place, monkeypatch):
+    name = ".".join(map(str, place))
+    for bad in BAD:
+        content = copy.deepcopy(PAPER)
+        at(content, place[:-1])[place[-1]] = bad
+        said = refusal(content, monkeypatch)
+        if said is None:
+            assert fine(name, at(PAPER, place), bad), f"{name}: {bad!r} was taken"
+        else:  # combinations are said of the section: "training.masks: minimum <= ..."
+            assert all(part in said for part in place if isinstance(part, str)), bad
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe\x00", b"a: " + b"[" * 5000, b"a: 2024-99-99"])
+def test_what_is_no_text_or_no_yaml_is_named(tmp_path, content):
+    (tmp_path / "params.yaml").write_bytes(content)
+    with pytest.raises(InputError, match="params.yaml"):
+        Params.load(tmp_path / "params.yaml")
+
+
+def test_doubtful_choices_are_named_and_allowed(load):
+    assert not list(load().doubts())
+    faces = "data/rendered/faces"
+    recognizer = "models/rendered/identity.onnx"
+    same = load(paths__pca_faces=faces, paths__second_recognizer=recognizer).doubts()
+    assert [line.split(":")[0] for line in same] == ["paths.pca_faces", "paths.second_recognizer"]
+
+
+def test_names_that_the_file_may_give_are_those_of_the_library():
+    backbones = {f"{kind}iresnet{depth}" for kind in ("", "se_") for depth in DEPTHS}
+    assert set(get_args(Backbone)) == backbones | TRANSFORMERS.keys()
+    assert set(get_args(Benchmark)) == PAIRS.keys()
 
 
 def test_a_single_sigma_needs_no_share(load):

@@ -11,7 +11,7 @@
 
 A module has ``HELP``, ``add_arguments(parser)`` and ``run(given)``, which returns the exit code.
 Its slow imports stand in ``run``, so that a command loads only what it needs. Bad input ends a
-command with one line on stderr and exit code 2.
+command with one line on stderr and exit code 2, Ctrl-C with one and exit code 130.
 """
 
 import argparse
@@ -57,3 +57,6 @@ def main(arguments: list[str] | None = None) -> int:
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("interrupted: nothing half written stays; run it again", file=sys.stderr)
+        return 130

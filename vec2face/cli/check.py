@@ -23,6 +23,8 @@ def run(given: argparse.Namespace) -> int:
     from vec2face.planning.cost import table  # noqa: PLC0415
 
     params = Params.load(given.params)
+    for doubt in params.doubts():
+        print(doubt)
     findings = inspect(params)
     for finding in findings:
         content = finding.content

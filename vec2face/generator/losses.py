@@ -24,7 +24,12 @@ def gradient(fake: Tensor, real: Tensor) -> Tensor:
 
 
 def ssim(fake: Tensor, real: Tensor) -> Tensor:
-    """1 - structural similarity (Wang et al., 2004): 11 x 11 Gaussian, std 1.5, range 2."""
+    """1 - structural similarity (Wang et al., 2004): 11 x 11 Gaussian, std 1.5.
+
+    It is defined on intensities from 0 and no function of differences alone, so images are taken
+    to [0, 1] first. No shipped parameter file gives it a weight.
+    """
+    fake, real = (fake + 1) / 2, (real + 1) / 2
     place = torch.arange(11, dtype=fake.dtype, device=fake.device) - 5
     line = torch.exp(-(place**2) / (2 * 1.5**2))
     line = line / line.sum()
@@ -33,7 +38,7 @@ def ssim(fake: Tensor, real: Tensor) -> Tensor:
     def blur(x: Tensor) -> Tensor:
         return F.conv2d(x, window, groups=3)
 
-    c1, c2 = (0.01 * 2) ** 2, (0.03 * 2) ** 2
+    c1, c2 = 0.01**2, 0.03**2  # of the range 1
     mean_f, mean_r = blur(fake), blur(real)
     var_f, var_r = blur(fake**2) - mean_f**2, blur(real**2) - mean_r**2
     cov = blur(fake * real) - mean_f * mean_r

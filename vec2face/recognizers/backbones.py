@@ -1,11 +1,11 @@
 """Recognition backbones by name: those of the paper's Table 9, and a small one for laptops."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, get_args
 
 from torch import nn
 
-from vec2face.config import RecognizerConfig
+from vec2face.config import Backbone, RecognizerConfig
 from vec2face.recognizers.iresnet import Gate, IResNet
 
 DEPTHS = {
@@ -20,9 +20,7 @@ WIDTHS = (64, 128, 256, 512)
 TRANSFORMERS = {"vit_s": (512, 12), "vit_b": (512, 24)}
 """Width and blocks of what face recognition calls "S" and "B"."""
 
-NAMES = tuple(f"{kind}{n}" for kind in ("iresnet", "se_iresnet") for n in DEPTHS) + tuple(
-    TRANSFORMERS
-)
+NAMES: tuple[str, ...] = get_args(Backbone)
 
 
 def architecture(config: RecognizerConfig, image_size: int) -> dict[str, Any]:
