@@ -18,6 +18,7 @@ import numpy as np
 
 from vec2face.faces.benchmarks import Benchmark
 from vec2face.faces.images import decode
+from vec2face.recognizers.features import NotFiniteError
 from vec2face.runtime.blocks import cut
 from vec2face.runtime.files import InputError
 
@@ -127,7 +128,11 @@ def pair_distances(embeds: Mapping[str, Embed], benchmark: Benchmark, pairs: ran
     pictures = _decode(benchmark, range(2 * pairs.start, 2 * pairs.stop))
     mirrored = np.ascontiguousarray(pictures[:, :, ::-1])
     # Sums and distances in float64, as the protocol's reference has them.
-    sums = [embed(pictures).astype(np.float64) + embed(mirrored) for embed in embeds.values()]
+    try:
+        sums = [embed(pictures).astype(np.float64) + embed(mirrored) for embed in embeds.values()]
+    except NotFiniteError as error:
+        name = f"{benchmark.name}, picture {2 * pairs.start + error.row}"
+        raise InputError(error.of(name)) from error
     return np.stack([squared_distances(embeddings) for embeddings in sums], 1)
 
 

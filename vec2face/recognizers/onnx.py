@@ -77,13 +77,14 @@ class OnnxRecognizer:
             self._session, self._fixed = session, fixed
 
     def features(
-        self, images: np.ndarray | Sequence[np.ndarray], batch_size: int = 64
+        self, images: np.ndarray | Sequence[np.ndarray], batch_size: int = 64, *, wide: bool = False
     ) -> np.ndarray:
         """Extract features.
 
         Args:
             images: N times (H, W, 3) uint8 RGB of any size; resized to the file's input.
             batch_size: images at a time; the features do not depend on it beyond float rounding.
+            wide: give pixels of -127.5 to 127.5 instead, to see which ones make sense.
 
         Returns:
             (N, dimension) float32, not normalised.
@@ -99,12 +100,14 @@ class OnnxRecognizer:
                     message = f"image {i} is {image.dtype} {image.shape}; expected uint8 (H, W, 3)"
                     raise InputError(message)
                 batch.append(resize(image, self.input_size))
-            batches.append(self._run(np.stack(batch)))
+            batches.append(self._run(np.stack(batch), wide=wide))
         return np.concatenate(batches)
 
-    def _run(self, images: np.ndarray) -> np.ndarray:
+    def _run(self, images: np.ndarray, *, wide: bool = False) -> np.ndarray:
         """Run (N, S, S, 3) uint8, in the fixed batches of a file that has them."""
         ready = (images.transpose(0, 3, 1, 2).astype(np.float32) / 255 - 0.5) / 0.5
+        if wide:
+            ready *= 127.5
         step = self._fixed or len(ready)
         features = []
         for start in range(0, len(ready), step):
