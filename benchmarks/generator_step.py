@@ -26,6 +26,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torchvision
+from timm.models.vision_transformer import Attention
 from torch import Tensor, nn
 
 from vec2face.config import Params
@@ -73,7 +74,7 @@ class Plain:
         self.generator = Vec2Face(start.config, start.dimension)
         self.generator.load_state_dict(start.state_dict())
         for block in [*self.generator.encoder, *self.generator.decoder]:
-            block.attn.fused_attn = False
+            block.attn.__class__, block.attn.fused_attn = Attention, False  # by the formula
         self.discriminator = PatchDiscriminator(d.width, d.kernels)
         self.recognizer = load_recognizer(folder / "recognizer.safetensors")
         self.recognizer.to(memory_format=torch.contiguous_format)  # PyTorch's usual layout

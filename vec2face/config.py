@@ -93,8 +93,8 @@ class Masks(Section):
 class Discriminator(Section):
     """The patch discriminator."""
 
-    width: Count  # channels of the stem (the paper: 64)
-    kernels: tuple[Count, ...]  # of the stem's parallel convolutions (the paper: 3, 7, 15)
+    width: Count  # channels of the stem (the authors' code: 64)
+    kernels: tuple[Count, ...]  # of the stem's parallel convolutions (the authors: 3, 7, 15)
     start: Share  # share of the training after which it counts
     lr: Positive
 

@@ -86,7 +86,8 @@ def recognizer_profile(place: Path, tiny: bool, **changes: Any) -> Figures:
     run = subjects.recognizer_run(config, params.image_size, classes)
     x = to_tensor(subjects.faces(count, params.image_size)).to(processes().device)
     labels = torch.arange(count) % classes
-    return profiled(lambda: run.step(0, [x], labels, 1e-4))
+    batch = subjects.recognizer_batch(run, 0, x, labels)
+    return profiled(lambda: run.step(batch))
 
 
 def profiled(step: Any, steps: int = 3) -> Figures:

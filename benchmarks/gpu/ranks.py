@@ -54,7 +54,7 @@ def train(what: str, place: Path, work: Path, *, tiny: bool, die: int = 0) -> St
     """Train from nothing, or from where another process was killed; return the weights.
 
     Args:
-        what: ``generator`` (24 steps, a checkpoint every 4) or ``recognizer`` (4 epochs).
+        what: ``generator`` (24 steps) or ``recognizer`` (4 epochs).
         place: of the random networks.
         work: of the checkpoints.
         tiny: whether sizes are those of a test.
@@ -114,8 +114,10 @@ def group_steps(place: Path, group: Group, *, tiny: bool) -> dict[str, list[floa
         recognizer = subjects.recognizer_run(config, params.image_size, PEOPLE, group)
         labels = torch.arange(16) % PEOPLE
         pictures = to_tensor(images[:16])
-        steps = [recognizer.step(step, [pictures], labels, 0.02) for step in range(4)]
-        found[f"recognizer, share {share}"] = [step.loss for step in steps]
+        for step in range(4):
+            batch = subjects.recognizer_batch(recognizer, step, pictures, labels)
+            for name, value in (recognizer.step(batch) or {}).items():
+                found.setdefault(f"recognizer {name}, share {share}", []).append(value)
     return found
 
 

@@ -134,21 +134,21 @@ def recognizer_step(
     config = subjects.recognizer_config(params, batch=batch, lr=1e-4, **changes)
     run = subjects.recognizer_run(config, params.image_size, classes)
     pictures = subjects.faces(batch, params.image_size)
-    labels = torch.from_numpy(np.random.default_rng(0).integers(0, classes, batch))
+    labels = np.random.default_rng(0).integers(0, classes, 2 * batch)
     if loop:
         many = np.concatenate([pictures, pictures[:, :, ::-1]])
         steps = range(3 if tiny else 24)
         parts = [part for _, part in run.rounds]
-        read = many.__getitem__
-        batches = augmented_batches(read, len(many), batch, steps, 0, params.fr.augment, parts)
-        return loop_rate(batches, lambda item: run.step(0, item[1], labels, 1e-4), batch)
+        read, changed = many.__getitem__, params.fr.augment
+        batches = augmented_batches(read, labels, batch, changed, 0, parts, steps)
+        return loop_rate(batches, run.step, batch)
     x = to_tensor(pictures).to(processes().device)
     if change == "channels first":
         run.backbone.to(memory_format=torch.contiguous_format)
         x = x.contiguous()
-    parts = [x[part] for _, part in run.rounds]
+    item = subjects.recognizer_batch(run, 0, x, torch.from_numpy(labels[:batch]))
     flop = subjects.stage_flop(counted, "recognizer@generated")
-    return rate(lambda: run.step(0, parts, labels, 1e-4), batch, flop, ceiling)
+    return rate(lambda: run.step(item), batch, flop, ceiling)
 
 
 def painting(

@@ -26,6 +26,7 @@ from vec2face.generator.step import GeneratorRun
 from vec2face.planning.cost import pipeline_cost
 from vec2face.randomness import torch_seed
 from vec2face.recognizers.backbones import build_backbone
+from vec2face.recognizers.batches import Batch as LabelledBatch
 from vec2face.recognizers.network import load_recognizer, save_recognizer
 from vec2face.recognizers.step import RecognizerRun
 from vec2face.runtime.processes import Group, processes
@@ -52,7 +53,7 @@ def merged(base: Changes, changes: Changes) -> Changes:
 
 def small_params(place: Path, *, tiny: bool, **changes: Any) -> Params:
     """Return ``params.yaml`` with every loss of the generator switched on from the first step."""
-    training = {"steps": 24, "batch": 16, "lr": 1e-3, "warmup": 4, "checkpoint_every": 4}
+    training = {"steps": 24, "batch": 16, "lr": 1e-3, "warmup": 4}
     training |= {"lpips_weights": str(vgg(place)), "losses": LOSSES, "ema": 0.9}
     training |= {"discriminator": {"start": 0.0}}
     values: Changes = {"training": training}
@@ -163,9 +164,10 @@ def generator(params: Params, dimension: int = 512) -> Vec2Face:
 
 
 def recognizer_config(params: Params, **changes: Any) -> RecognizerConfig:
-    """Return ``params.fr`` for one process in plain float32, with some values replaced."""
+    """Return ``params.fr`` for one process in plain float32 at one learning rate, then changed."""
     values: Changes = {"precision": "float32", "compile": False, "micro_batch": None}
     values |= {"sample_rate": 1.0, "warmup": 0.0, "lr": 0.02}
+    values |= {"schedule": "milestones", "milestones": ()}
     return RecognizerConfig.model_validate(params.fr.model_dump() | values | changes)
 
 
@@ -174,7 +176,16 @@ def recognizer_run(
 ) -> RecognizerRun:
     """Return the recognizer's training at its start, the same weights on any device."""
     torch.manual_seed(torch_seed(0, "recognizer"))
-    return RecognizerRun(config, image_size, classes, config.batch, 0, group or processes())
+    labels = np.arange(max(classes, config.batch)) % classes
+    return RecognizerRun(config, image_size, labels, 0, group or processes())
+
+
+def recognizer_batch(
+    run: RecognizerRun, step: int, images: torch.Tensor, labels: torch.Tensor
+) -> LabelledBatch:
+    """Return a step's images (batch, 3, S, S), cut as the training cuts them."""
+    parts = [images[part] for _, part in run.rounds]
+    return LabelledBatch(step, np.arange(len(labels)), labels, parts)
 
 
 def stage_flop(params: Params, stage: str) -> float:

@@ -13,8 +13,10 @@ from vec2face.runtime.files import InputError
 
 
 def limit(megabytes: int) -> None:
-    """Let this process take so much more memory."""
-    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    """Let this process take so much more memory, where the system says how much it has."""
+    if not (there := Path("/proc/self/statm")).is_file():
+        return
+    pages = int(there.read_text().split()[0])
     most = pages * resource.getpagesize() + megabytes * 2**20
     resource.setrlimit(resource.RLIMIT_AS, (most, most))
 

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from timm.models.vision_transformer import Attention
 from torch import nn
 
 from tests.parameters import PAPER, changed
@@ -75,6 +76,27 @@ def test_an_image_does_not_depend_on_its_batch(generator):
         )
     assert whole.shape == (5, 3, 14, 14)
     torch.testing.assert_close(whole, alone, atol=1e-5, rtol=1e-4)
+
+
+def test_an_image_comes_with_its_rows_on_demand(generator):
+    inputs = [torch.randn(2, 6), *masks(0, 0, 2, 0.1, 1.0, 0.15)]
+    image, rows = generator(*inputs, with_rows=True)
+    assert torch.equal(image, generator(*inputs))
+    assert torch.equal(rows, generator.rows(*inputs))
+
+
+def test_attention_is_timms_and_stays_exact_where_the_rest_is_lowered(generator):
+    ours, x = generator.encoder[0].attn, torch.randn(3, 10, 16)
+    theirs = Attention(16, 2, qkv_bias=True)
+    theirs.load_state_dict(ours.state_dict())
+    torch.testing.assert_close(ours(x), theirs(x))
+    with torch.autocast("cpu", torch.bfloat16):
+        qkv = ours.qkv(x).double().unflatten(2, (3, 2, 8)).permute(2, 0, 3, 1, 4)
+        found = ours(x)
+    weights = (qkv[0] @ qkv[1].mT / 8**0.5).softmax(-1)
+    exact = (weights @ qkv[2]).transpose(1, 2).flatten(2).bfloat16()
+    expected = nn.functional.linear(exact, ours.proj.weight.bfloat16(), ours.proj.bias.bfloat16())
+    torch.testing.assert_close(found, expected)
 
 
 def test_every_parameter_gets_a_gradient(generator):

@@ -123,7 +123,7 @@ def test_inputs_that_are_there_are_counted(project):
 def test_a_shortage_names_what_is_short(monkeypatch):
     monkeypatch.setattr(preflight, "machine", lambda: {"disk": 1e9, "memory": 1e9, "device": 0})
     short = preflight.shortages([StageCost("a", 0, 6e8, 9e8, 1e12), StageCost("b", 0, 6e8)])
-    assert short == ["disk: about 1.2 GB needed, 1.0 GB there"]
+    assert short == ["disk: about 1.2 GB needed, 1.0 GB available"]
 
 
 def test_a_system_that_does_not_tell_its_memory_is_short_of_none(monkeypatch):

@@ -171,14 +171,6 @@ def test_images_of_any_size_and_number(path, images):
             recognizer.features(wrong)
 
 
-def test_channel_order(path, images):
-    expected = OnnxRecognizer(path).features(images[..., ::-1])
-    assert np.allclose(OnnxRecognizer(path, channels="bgr").features(images), expected, atol=1e-5)
-    with torch.no_grad():
-        network = to_torch(path, channels="bgr")
-        assert np.allclose(network(to_tensor(images)).numpy(), expected, rtol=1e-4, atol=1e-5)
-
-
 def test_taps_are_the_ends_of_the_residual_stages(module, path, images):
     network = to_torch(path)
     x = to_tensor(images)

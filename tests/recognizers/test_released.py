@@ -11,8 +11,9 @@ from torch.nn import functional as F
 
 from vec2face.faces.images import to_tensor
 from vec2face.recognizers.backbones import DEPTHS, build_backbone
+from vec2face.recognizers.convention import Convention
 from vec2face.recognizers.features import open_network, open_recognizer
-from vec2face.recognizers.network import Convention, load_recognizer, quality
+from vec2face.recognizers.network import load_recognizer, quality
 from vec2face.recognizers.released import import_recognizer, read_recognizer
 from vec2face.runtime.files import InputError
 
@@ -242,6 +243,14 @@ def test_adaface(tmp_path, images, gate):
     assert close(read_recognizer(path)(images), ir_forward(w, images.flip(1)))
 
 
+@pytest.mark.parametrize("prefix", ["net.", "model.", "module.", ""])
+@torch.no_grad()
+def test_ir_networks_without_adafaces_head_are_rgb(tmp_path, images, prefix):
+    w = ir_weights(gate=False)
+    path = write(tmp_path / "model.pt", {prefix + name: tensor for name, tensor in w.items()})
+    assert close(read_recognizer(path)(images), ir_forward(w, images))
+
+
 def transformer_weights(width=512, blocks=12, size=SIZE):
     w = Weights()
     tokens = (size // 9) ** 2
@@ -307,6 +316,29 @@ def test_imported_weights_keep_their_convention(tmp_path):
     with torch.no_grad():
         same = load_recognizer(tmp_path / "ours.safetensors")(to_tensor(images)).numpy()
     np.testing.assert_allclose(same, wanted, rtol=1e-4, atol=1e-4)
+
+
+def test_what_is_stated_at_the_import_is_kept_and_the_rest_is_the_familys(tmp_path):
+    content = {f"model.{k}": v for k, v in ir_weights(gate=False).items()}
+    path = write(tmp_path / "adaface.ckpt", content | {"head.kernel": torch.randn(24, 50)})
+    stated = import_recognizer(path, tmp_path / "ours.safetensors", {"std": 1.0})["convention"]
+    assert stated == {"channels": "bgr", "mean": 0.5, "std": 1.0}
+    with pytest.raises(InputError, match=r"adaface\.ckpt: .*std is not 0"):
+        import_recognizer(path, tmp_path / "ours.safetensors", {"std": 0.0})
+
+
+@pytest.mark.parametrize(
+    ("name", "prefix", "beside", "said"),
+    [
+        ("adaface.ckpt", "model.", {"head.kernel": torch.zeros(24, 50)}, "BGR in [-1, 1]"),
+        ("cvlface.pt", "net.", {}, "RGB in [-1, 1]"),
+    ],
+)
+def test_the_convention_in_use_is_said(tmp_path, caplog, name, prefix, beside, said):
+    content = {prefix + k: v for k, v in ir_weights(gate=False).items()}
+    with caplog.at_level("INFO"):
+        open_recognizer(write(tmp_path / name, content | beside))
+    assert f"{name}: takes {said}" in caplog.text
 
 
 def test_a_stated_convention_wins(tmp_path, images):

@@ -403,7 +403,7 @@ def test_a_full_disk_keeps_the_last_states_and_the_next_run_ends_alike(tmp_path,
             train_recognizer(*people(), CONFIG, SIZE, 0, tmp_path / "full", on_epoch=follow)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, fill[0])
-    assert [p.name for p in sorted((tmp_path / "full").iterdir())] == [
+    assert [p.name for p in sorted((tmp_path / "full").glob("*.pt"))] == [
         "state-0000000010.pt",
         "state-0000000011.pt",
     ]

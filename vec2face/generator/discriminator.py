@@ -8,9 +8,10 @@ class PatchDiscriminator(nn.Module):
     """Judges patches: images (B, 3, S, S) in [-1, 1] to logits (B, 1, S/8 - 3, S/8 - 3).
 
     Args:
-        width: channels of the stem; the paper has 64, and 2, 4 and 8 times as many further on.
+        width: channels of the stem; the authors' code has 64. Later layers have 2, 4 and 8 times as
+            many.
         kernels: sizes of the stem's parallel convolutions. The first has half of the channels, the
-            others share the rest. The paper's 15 x 15 kernels are costly on a CPU.
+            others share the rest. The authors' 15 x 15 kernels are costly on a CPU.
     """
 
     def __init__(self, width: int, kernels: tuple[int, ...]):

@@ -14,7 +14,7 @@ from vec2face.runtime.files import InputError
 
 
 def mse(fake: Tensor, real: Tensor) -> Tensor:
-    """Mean squared pixel difference (L_rec)."""
+    """Mean squared pixel difference (equation 1, L_rec)."""
     return F.mse_loss(fake, real)
 
 
@@ -61,7 +61,7 @@ def perceptual(fake: list[Tensor], real: list[Tensor]) -> Tensor:
 
 
 def identity(found: Tensor, wanted: Tensor) -> Tensor:
-    """1 - cosine between features (B, D) of the output and the wanted ones (L_id)."""
+    """1 - cosine between features (B, D) of the output and the wanted ones (equation 2, L_id)."""
     return 1 - F.cosine_similarity(found, wanted).mean()
 
 

@@ -1,4 +1,4 @@
-"""Row masks of the feature masked autoencoder (paper section 3.1).
+"""Row masks of the feature masked autoencoder (paper, section 3.1).
 
 A mask ratio is drawn from a truncated normal; a random order of the 49 rows then says which are
 *dropped* (never enter the encoder) and which are *masked* (their content is the image feature).

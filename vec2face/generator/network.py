@@ -1,4 +1,4 @@
-"""The Vec2Face generator: a feature masked autoencoder and an image decoder (paper section 3).
+"""The Vec2Face generator: a feature masked autoencoder and an image decoder (paper, section 3).
 
 Shapes in comments: B images, R = 49 rows of the feature map, W encoder width, D decoder width.
 
@@ -6,6 +6,7 @@ Shapes in comments: B images, R = 49 rows of the feature map, W encoder width, D
       -> map (B, front_channels, 7, 7) -> image (B, 3, 7 * 2**doublings, same)
 """
 
+import contextlib
 import json
 import math
 from functools import partial
@@ -15,8 +16,9 @@ from typing import Any, cast
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
-from timm.models.vision_transformer import Block
+from timm.models.vision_transformer import Attention, Block
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from vec2face.config import GeneratorConfig
 from vec2face.generator.masks import ROWS
@@ -123,9 +125,15 @@ class Vec2Face(nn.Module):
         grid = self.to_map(rows).transpose(1, 2).reshape(len(rows), -1, SIDE, SIDE)
         return self.to_image(grid)
 
-    def forward(self, features: Tensor, drop: Tensor, mask: Tensor) -> Tensor:
-        """Turn features (B, features) into images (B, 3, S, S), roughly in [-1, 1]."""
-        return self.paint(self.rows(features, drop, mask))
+    def forward(
+        self, features: Tensor, drop: Tensor, mask: Tensor, with_rows: bool = False
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        """Turn features (B, features) into images (B, 3, S, S), roughly in [-1, 1].
+
+        With ``with_rows``, return the images and the decoder's rows (B, R, D).
+        """
+        rows = self.rows(features, drop, mask)
+        return (self.paint(rows), rows) if with_rows else self.paint(rows)
 
     @property
     def last_layer(self) -> nn.Parameter:
@@ -206,6 +214,26 @@ class Residual(nn.Module):
         return self.shortcut(y if self.onto_itself else x) + y
 
 
+class FullAttention(Attention):
+    """timm's attention, in float32 also where autocast lowers the rest, as in the released code."""
+
+    def forward(
+        self, x: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False
+    ) -> Tensor:
+        """Map (B, rows, width) to the same; there are no attention masks here."""
+        assert attn_mask is None
+        assert not is_causal
+        qkv = self.qkv(x)
+        full = torch.promote_types(qkv.dtype, torch.float32)
+        parts = qkv.to(full).unflatten(2, (3, self.num_heads, self.head_dim))
+        query, key, value = parts.permute(2, 0, 3, 1, 4)
+        dropout = self.attn_drop.p if self.training else 0.0
+        lowered = qkv.dtype != full
+        with torch.autocast(x.device.type, enabled=False) if lowered else contextlib.nullcontext():
+            rows = F.scaled_dot_product_attention(query, key, value, dropout_p=dropout)
+        return self.proj_drop(self.proj(rows.transpose(1, 2).flatten(2).to(qkv.dtype)))
+
+
 def _group_norm(channels: int, groups: int) -> nn.GroupNorm:
     return nn.GroupNorm(math.gcd(channels, groups), channels, eps=1e-6)
 
@@ -221,6 +249,7 @@ def _blocks(width: int, count: int, heads: int, config: GeneratorConfig) -> nn.S
                 proj_drop=config.dropout,
                 attn_drop=config.dropout,
                 norm_layer=partial(nn.LayerNorm, eps=1e-6),  # type: ignore[arg-type]
+                attn_layer=FullAttention,
             )
             for _ in range(count)
         )

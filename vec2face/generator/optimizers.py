@@ -1,4 +1,4 @@
-"""What moves the generator's and the discriminator's weights: AdamW or Muon, and their rate."""
+"""The optimisers of generator and discriminator, AdamW or Muon, and their learning rate."""
 
 import math
 from collections.abc import Iterable

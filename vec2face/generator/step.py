@@ -1,4 +1,4 @@
-"""One step of the generator's training: networks, losses, gradients, update (paper section 3.2).
+"""One step of the generator's training: networks, losses, gradients, update (paper, section 3.1).
 
 Parameters are float32, or PyTorch's default type if it is another. With ``training.precision``
 bfloat16 or float16 the generator and the discriminator compute in it where autocast deems that
@@ -6,17 +6,13 @@ safe; attention, the losses, LPIPS and the frozen recognizer stay in the paramet
 released code.
 """
 
-import contextlib
 import copy
 import math
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
-from torch.overrides import TorchFunctionMode
 
 from vec2face.config import Params, Training
 from vec2face.generator import losses
@@ -48,9 +44,8 @@ class GeneratorRun:
         on_gpu = group.device.type == "cuda"
         layout = torch.channels_last if on_gpu else torch.preserve_format
         self.dtype = torch.get_default_dtype()
-        move: dict[str, Any] = {
-            "device": group.device, "dtype": self.dtype, "memory_format": layout
-        }  # fmt: skip
+        move: dict[str, Any] = {"device": group.device, "dtype": self.dtype}
+        move["memory_format"] = layout
 
         self.generator = Vec2Face(params.generator, features.shape[1])
         self.generator.standardise(*group.gather(_statistics(features) if group.main else None)[0])
@@ -59,13 +54,13 @@ class GeneratorRun:
         if self.hyper.ema:
             self.average = copy.deepcopy(self.generator).eval().requires_grad_(False)
         self.optimizers = optimizers(self.generator, self.hyper, on_gpu)
-        self.painter = self._trained(_Pass(self.generator, _paint))
+        self.painter = synchronised(self.generator, group, self.hyper.compile)
         self.discriminator: PatchDiscriminator | None = None
         if self.losses.adversarial:
             d = self.hyper.discriminator
             self.discriminator = PatchDiscriminator(d.width, d.kernels).to(**move)
             self.optimizer_d = adamw(self.discriminator.parameters(), d.lr, self.hyper, on_gpu)
-            self.judge = self._trained(_Pass(self.discriminator, _judge))
+            self.judge = synchronised(self.discriminator, group, self.hyper.compile)
         self.recognizer = open_network(params.paths.recognizer).to(**move)
         if self.losses.perceptual and not self.recognizer.tap_sizes:
             raise InputError(
@@ -75,14 +70,11 @@ class GeneratorRun:
         self.lpips = None
         if self.losses.lpips:
             self.lpips = losses.load_lpips(self.hyper.lpips_weights).to(**move)
-        half = self.hyper.precision == "float16"  # bfloat16 has float32's range
-        self.scaler = torch.amp.GradScaler(group.device.type, enabled=half)
+        kind, precision = group.device.type, getattr(torch, self.hyper.precision)
+        self.autocast = torch.autocast(kind, precision, enabled=precision != torch.float32)
+        half = precision == torch.float16  # bfloat16 has float32's range
+        self.scaler = torch.amp.GradScaler(kind, enabled=half)
         self.patience = Patience()
-
-    def _trained(self, network: nn.Module) -> nn.Module:
-        if self.hyper.compile:
-            network.compile()
-        return synchronised(network, self.group)
 
     def step(self, batch: Batch) -> dict[str, float] | None:
         """Take one step.
@@ -116,9 +108,9 @@ class GeneratorRun:
             adversary.requires_grad_(True)
             for piece, pair in zip(batch.pieces, pairs, strict=True):
                 with last_round(self.judge, piece.number == last):
-                    with self._precision():
-                        logits = self.judge(*pair)
-                    loss = losses.discriminator(*(x.to(self.dtype) for x in logits))
+                    with self.autocast:
+                        logits = [self.judge(images).to(self.dtype) for images in pair]
+                    loss = losses.discriminator(*logits)
                     self.scaler.scale(loss / len(batch.pieces)).backward()
                 values[piece.number]["discriminator"] = loss
         return self._update(batch, values, adversary)
@@ -126,17 +118,18 @@ class GeneratorRun:
     def _generate(
         self, piece: Piece, progress: float, adversary: PatchDiscriminator | None
     ) -> tuple[Tensor, dict[str, Tensor], tuple[Tensor, Tensor]]:
-        """Return the weighted sum of a micro-batch's losses, each loss, and (real, fake)."""
+        """Return a micro-batch's total loss (equation 3, weighted), each loss, and (real, fake)."""
         inputs, masks = (piece.real, piece.features), (piece.drop, piece.mask)
         real, features = (x.to(self.device, self.dtype, non_blocking=True) for x in inputs)
         drop, mask = (x.to(self.device, non_blocking=True) for x in masks)
-        with self._precision():
-            fake, decoded = (x.to(self.dtype) for x in self.painter(features, drop, mask))
+        with self.autocast:
+            found = self.painter(features, drop, mask, with_rows=True)
+        fake, decoded = (x.to(self.dtype) for x in found)
         parts = self._reconstruction(fake, real, features, decoded, progress)
         total = torch.stack([weight * value for weight, value in parts.values()]).sum()
         values = {name: value for name, (_, value) in parts.items()}
         if adversary:
-            with self._precision():
+            with self.autocast:
                 logits = adversary(fake)
             loss = losses.adversarial(logits.to(self.dtype))
             balance: float | Tensor = 1.0
@@ -223,16 +216,6 @@ class GeneratorRun:
         for average, current in pairs:
             average.lerp_(current, 1 - decay)
 
-    @contextlib.contextmanager
-    def _precision(self) -> Iterator[None]:
-        """Compute in ``training.precision`` within."""
-        if self.hyper.precision == "float32":
-            yield
-            return
-        kind = getattr(torch, self.hyper.precision)
-        with torch.autocast(self.device.type, kind), _AttentionInFloat32():
-            yield
-
     def result(self) -> Vec2Face:
         """Return the generator, averaged if it is to be, in evaluation mode on the CPU."""
         return (self.average or self.generator).cpu().eval().requires_grad_(False)
@@ -254,40 +237,6 @@ class GeneratorRun:
         """Take over what ``state`` returned."""
         for name, member in self._members().items():
             member.load_state_dict(copy.deepcopy(state[name]))  # optimisers keep the tensors
-
-
-class _Pass(nn.Module):
-    """A network under the forward pass of its training step, where DDP and compilation see it."""
-
-    def __init__(self, network: nn.Module, function: Callable[..., tuple[Tensor, Tensor]]) -> None:
-        super().__init__()
-        self.network, self.function = network, function
-
-    def forward(self, *inputs: Tensor) -> tuple[Tensor, Tensor]:
-        return self.function(self.network, *inputs)
-
-
-def _paint(
-    generator: Vec2Face, features: Tensor, drop: Tensor, mask: Tensor
-) -> tuple[Tensor, Tensor]:
-    rows = generator.rows(features, drop, mask)
-    return generator.paint(rows), rows
-
-
-def _judge(discriminator: PatchDiscriminator, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
-    return discriminator(real), discriminator(fake)
-
-
-class _AttentionInFloat32(TorchFunctionMode):
-    """Within, attention computes in float32 whatever autocast says."""
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        if func is not F.scaled_dot_product_attention:
-            return func(*args, **kwargs)
-        query, key, value, *rest = args
-        with torch.autocast(query.device.type, enabled=False):
-            return func(query.float(), key.float(), value.float(), *rest, **kwargs)
 
 
 def _statistics(features: np.ndarray) -> tuple[Tensor, float]:

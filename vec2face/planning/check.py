@@ -1,4 +1,4 @@
-"""Before anything runs: are all inputs there and readable, and what will it take?
+"""Check the inputs of a run and estimate its cost, before anything runs.
 
 python -m vec2face check --tflops 40
 """
@@ -27,14 +27,14 @@ from vec2face.runtime.files import InputError
 
 T = TypeVar("T")
 State = Literal["ready", "made by the pipeline", "missing", "unreadable", "too small"]
-MS1MV2_IMAGES, BENCHMARK_IMAGES = 5_822_653, 12_000  # taken for files that are not there yet
-GPU_TFLOPS = 40  # 10^12 operations a second in bf16, of an A100's class
-CORE_TFLOPS = 0.05  # of a core in float32: about what laptops sustain in the default run
+MS1MV2_IMAGES, BENCHMARK_IMAGES = 5_822_653, 12_000  # assumed where the files are not there yet
+GPU_TFLOPS = 40  # 10^12 operations a second in bf16, for a GPU like the A100
+CORE_TFLOPS = 0.05  # a core in float32: about what laptops sustain in the default run
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What is known of one input: its key in the parameters, path, state and content."""
+    """An input: its key in params.yaml, its path, its state, and what is in it or how to get it."""
 
     key: str
     path: str
@@ -72,14 +72,14 @@ def inspect(p: Params) -> list[Finding]:
 
 
 def expect(p: Params) -> tuple[list[StageCost], list[str]]:
-    """Estimate the run's cost from the inputs that are there; say what is assumed of others."""
+    """Estimate the cost of a run; also return what was assumed of inputs that are not there."""
     assumed = ["rendering is not counted"] if p.world == "rendered" else []
 
     def counted(key: str, count: Callable[[str], T], otherwise: T, words: str) -> T:
         try:
             return count(getattr(p.paths, key))
         except InputError:
-            assumed.append(f"paths.{key} cannot be counted yet: taken for {words}")
+            assumed.append(f"paths.{key} cannot be counted yet: assumed to be {words}")
             return otherwise
 
     pca, pairs = _usual_images(p)
@@ -95,7 +95,7 @@ def expect(p: Params) -> tuple[list[StageCost], list[str]]:
 
 
 def _usual_images(p: Params) -> tuple[int, int]:
-    """Return how many images PCA and benchmarks of such a run have, if nothing tells better."""
+    """Return the usual numbers of images for PCA and in the benchmarks of such a run."""
     if p.world == "rendered":
         store, made = p.rendered.stores["pca"], p.rendered.benchmarks
         return store.people * store.images, 2 * len(made.names) * made.pairs
@@ -105,7 +105,10 @@ def _usual_images(p: Params) -> tuple[int, int]:
 
 
 def sustained(p: Params) -> float:
-    """Guess 10^12 operations a second: a GPU's where there is one or the paper's run is planned."""
+    """Guess how many 10^12 operations a second the run will sustain.
+
+    The guess is a GPU's if this machine has one or ``p`` is the paper's run, else this machine's.
+    """
     if torch.cuda.is_available() or p.world == "paper":
         return GPU_TFLOPS
     return CORE_TFLOPS * torch.get_num_threads()
@@ -121,7 +124,7 @@ def machine() -> dict[str, float]:
 
 
 def shortages(costs: list[StageCost]) -> list[str]:
-    """Say where this machine has less than a run of ``costs`` needs."""
+    """Return what this machine has too little of for a run of ``costs``, a sentence each."""
     have = machine()
     need = {
         "disk": sum(c.disk_bytes for c in costs),
@@ -129,14 +132,14 @@ def shortages(costs: list[StageCost]) -> list[str]:
         "device": max(c.device_bytes for c in costs),
     }
     return [
-        f"{name}: about {need[name] / 1e9:.1f} GB needed, {have[name] / 1e9:.1f} GB there"
+        f"{name}: about {need[name] / 1e9:.1f} GB needed, {have[name] / 1e9:.1f} GB available"
         for name in need
         if have[name] and need[name] > have[name]
     ]
 
 
 def _inputs(p: Params) -> Iterator[tuple[str, str, Callable[[str], str]]]:
-    """Yield (key, path, what describes its content) of every input file."""
+    """Yield for every input file its key, its path and a function that describes its content."""
     yield "paths.faces", p.paths.faces, _faces
     yield "paths.pca_faces", p.paths.pca_faces, _faces
     yield "paths.benchmarks", p.paths.benchmarks, _benchmarks
@@ -150,7 +153,7 @@ def _inputs(p: Params) -> Iterator[tuple[str, str, Callable[[str], str]]]:
 
 
 def _outputs() -> set[Path]:
-    """Return what the pipeline of this folder makes, relative to it."""
+    """Return the outputs of this folder's pipeline, as paths relative to the folder."""
     try:
         repo = Repo()
     except NotDvcRepoError:
@@ -194,6 +197,6 @@ def _generator(path: str) -> str:
 
 
 def _lpips(path: str) -> str:
-    with warnings.catch_warnings(action="ignore"):  # torchvision's, at how the package calls it
+    with warnings.catch_warnings(action="ignore"):  # torchvision warns of lpips' call
         load_lpips(path)
     return "VGG16"

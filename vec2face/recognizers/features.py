@@ -1,5 +1,6 @@
 """Features of a whole source of faces: one row per image, in the source's order."""
 
+import logging
 import shutil
 from pathlib import Path
 from typing import Protocol
@@ -9,6 +10,7 @@ import torch
 from torch import fx, nn
 
 from vec2face.faces.source import Source, load_images
+from vec2face.recognizers.convention import Convention
 from vec2face.recognizers.network import embed, load_recognizer
 from vec2face.recognizers.onnx import OnnxRecognizer, TorchRecognizer, to_torch
 from vec2face.recognizers.released import read_recognizer
@@ -20,6 +22,9 @@ from vec2face.runtime.processes import processes
 # Images decoded at a time: a multiple of the recognizers' batches, so that an image's batch depends
 # on its row only, however the rows are shared.
 BLOCK = 512
+
+
+log = logging.getLogger(__name__)
 
 
 class Recognizer(Protocol):
@@ -39,6 +44,7 @@ class NetworkRecognizer:
         self._net = network.to("cuda" if torch.cuda.is_available() else "cpu")
         self.dimension: int = network.dimension  # type: ignore[assignment]
         self.input_size: int = network.image_size  # type: ignore[assignment]
+        self.convention: Convention = getattr(network, "convention", Convention())  # type: ignore[assignment]
 
     def features(self, images: np.ndarray) -> np.ndarray:
         """Map (N, S, S, 3) uint8 RGB to (N, dimension) float32."""
@@ -59,7 +65,9 @@ def open_recognizer(path: Path | str) -> Recognizer:
         InputError: the file is missing or no recognizer.
     """
     network = _network(Path(path))
-    return OnnxRecognizer(path) if network is None else NetworkRecognizer(network)
+    recognizer = OnnxRecognizer(path) if network is None else NetworkRecognizer(network)
+    log.info("%s: takes %s", path, recognizer.convention)
+    return recognizer
 
 
 def open_network(path: Path | str) -> TorchRecognizer:
@@ -74,7 +82,7 @@ def open_network(path: Path | str) -> TorchRecognizer:
     if network is None:
         return to_torch(path)
     graph = fx.GraphModule(network, _Tracer().trace(network))
-    return TorchRecognizer(graph, network.image_size, "rgb")  # type: ignore[arg-type]
+    return TorchRecognizer(graph, network.image_size)  # type: ignore[arg-type]
 
 
 class _Tracer(fx.Tracer):

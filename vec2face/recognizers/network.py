@@ -8,9 +8,8 @@ nothing is unpickled.
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,27 +20,8 @@ from torch import Tensor, nn
 from vec2face.faces.images import resize, to_tensor
 from vec2face.randomness import torch_seed
 from vec2face.recognizers.backbones import build_backbone
+from vec2face.recognizers.convention import Convention
 from vec2face.runtime.files import InputError, whole_file
-
-
-@dataclass(frozen=True)
-class Convention:
-    """What a network expects of its input; the default is ours.
-
-    Attributes:
-        channels: their order.
-        mean: taken off x / 255, which is in [0, 1].
-        std: what the rest is divided by.
-    """
-
-    channels: Literal["rgb", "bgr"] = "rgb"
-    mean: float = 0.5
-    std: float = 0.5
-
-    def __post_init__(self) -> None:
-        """Refuse what cannot be (``ValueError``)."""
-        if self.channels not in ("rgb", "bgr") or self.std == 0:
-            raise ValueError(f"channels are rgb or bgr and std is not 0, not {self}")
 
 
 class Adapted(nn.Module):
@@ -59,7 +39,7 @@ class Adapted(nn.Module):
         c = self.convention
         if c.channels == "bgr":
             images = images.flip(1)
-        return self.network(images * (0.5 / c.std) + (0.5 - c.mean) / c.std)
+        return self.network(images * c.scale + c.shift)
 
 
 def quality(embeddings: Tensor) -> Tensor:

@@ -1,15 +1,15 @@
 """Recognizers and other estimators on faces from ONNX files: to extract, to differentiate.
 
 ``OnnxRecognizer`` runs a file with onnxruntime, ``to_torch`` turns it into a frozen PyTorch module
-for losses, ``export`` writes one. All take faces as RGB, (x / 255 - 0.5) / 0.5, and yield features
-that are not normalised (docs/method.md).
+for losses, ``export`` writes one. All take faces as RGB, (x / 255 - 0.5) / 0.5, whatever the file
+expects (``onnx_input``), and yield features that are not normalised (docs/method.md).
 """
 
 import io
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, Self
+from typing import Self
 
 import numpy as np
 import onnx
@@ -21,11 +21,12 @@ from torch.fx.passes.shape_prop import ShapeProp
 from torch.nn import functional
 
 from vec2face.faces.images import resize, to_tensor
+from vec2face.recognizers.convention import Convention
 from vec2face.recognizers.onnx_graph import fixed_batch, free_batch, image_input, read_model
+from vec2face.recognizers.onnx_input import convention_of, take_ours
 from vec2face.runtime.files import InputError, whole_file
 from vec2face.runtime.processes import threads
 
-Channels = Literal["rgb", "bgr"]
 _OPSET = 17
 
 
@@ -38,9 +39,9 @@ class OnnxRecognizer:
 
     Args:
         path: the ONNX file; its one input is (N, 3, S, S) float32, its first output (N, D).
-        channels: the order the file wants; images are always given as RGB.
 
     Attributes:
+        convention: what the file itself expects of its input.
         dimension: D, the length of a feature.
         input_size: S in pixels.
 
@@ -48,10 +49,9 @@ class OnnxRecognizer:
         InputError: if the file is none, or has another input or output.
     """
 
-    def __init__(self, path: Path | str, *, channels: Channels = "rgb"):
+    def __init__(self, path: Path | str):
         self.path = Path(path)
-        self.channels = channels
-        original = read_model(path)
+        original, self.convention = _read(path)
         self._input, self.input_size = image_input(original)
         self._fixed = fixed_batch(original)
         noise = _noise((self._fixed or 1) + 2, self.input_size)
@@ -104,8 +104,6 @@ class OnnxRecognizer:
 
     def _run(self, images: np.ndarray) -> np.ndarray:
         """Run (N, S, S, 3) uint8, in the fixed batches of a file that has them."""
-        if self.channels == "bgr":
-            images = images[..., ::-1]
         ready = (images.transpose(0, 3, 1, 2).astype(np.float32) / 255 - 0.5) / 0.5
         step = self._fixed or len(ready)
         features = []
@@ -115,6 +113,14 @@ class OnnxRecognizer:
             full = np.concatenate([batch, np.repeat(batch[-1:], missing, 0)])
             features.append(self._session.run(None, {self._input: full})[0][: len(batch)])
         return np.concatenate(features)
+
+
+def _read(path: Path | str) -> tuple[onnx.ModelProto, Convention]:
+    """Return a model that takes RGB in [-1, 1], and what its file takes."""
+    model = read_model(path)
+    convention = convention_of(model, path)
+    take_ours(model, convention)
+    return model, convention
 
 
 def _noise(count: int, size: int) -> np.ndarray:
@@ -146,10 +152,9 @@ class TorchRecognizer(nn.Module):
         tap_sizes: the spatial size of each tap, from the image inwards.
     """
 
-    def __init__(self, network: fx.GraphModule, input_size: int, channels: Channels):
+    def __init__(self, network: fx.GraphModule, input_size: int):
         super().__init__()
         self.input_size = input_size
-        self.channels = channels
         taps = _stage_ends(network, input_size)
         self.tap_sizes = [size for size, _ in taps]
         # One graph that yields the features and the taps; what nobody asks for costs nothing extra.
@@ -174,7 +179,7 @@ class TorchRecognizer(nn.Module):
             images = functional.interpolate(
                 images, (size, size), mode="bilinear", align_corners=False, antialias=True
             )
-        features, taps = self.network(images.flip(1) if self.channels == "bgr" else images)
+        features, taps = self.network(images)
         return features, list(taps)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -186,7 +191,7 @@ class TorchRecognizer(nn.Module):
         return self.forward_with_taps(images)[1]
 
 
-def to_torch(path: Path | str, *, channels: Channels = "rgb") -> TorchRecognizer:
+def to_torch(path: Path | str) -> TorchRecognizer:
     """Turn an ONNX file into a frozen PyTorch module that takes any batch.
 
     Raises:
@@ -195,15 +200,15 @@ def to_torch(path: Path | str, *, channels: Channels = "rgb") -> TorchRecognizer
     """
     from onnx2torch import convert  # noqa: PLC0415  (slow to import, needed only here)
 
-    original = read_model(path)
+    original, _ = _read(path)
     model = free_batch(original)
     try:
         network = convert(model)
-        recognizer = TorchRecognizer(network, image_input(model)[1], channels)
+        recognizer = TorchRecognizer(network, image_input(model)[1])
     except Exception as error:
         raise InputError(f"{path}: it has no PyTorch form ({error}); try another export") from error
     noise = _noise((fixed_batch(original) or 1) + 2, recognizer.input_size)
-    expected = OnnxRecognizer(path, channels=channels).features(noise)
+    expected = OnnxRecognizer(path).features(noise)
     with torch.no_grad():
         found = recognizer(to_tensor(noise)).numpy()
     if not _agree(found, expected):

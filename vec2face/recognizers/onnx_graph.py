@@ -19,8 +19,7 @@ _BATCH = "batch"
 def read_model(path: Path | str) -> onnx.ModelProto:
     """Read an ONNX file with one image input (N, 3, S, S) float32; N fixed or free.
 
-    The model returned takes pixels in [-1, 1]. A file that begins by scaling pixels of 0 to 255
-    itself, as insightface's exports from MXNet do (x - 127.5, times 1 / 128), is given them.
+    The pixels it takes are its own (``onnx_input``).
 
     Raises:
         InputError: if the file is missing, is no ONNX model, or takes another input.
@@ -49,8 +48,6 @@ def read_model(path: Path | str) -> onnx.ModelProto:
         raise InputError(f"{path}: the input {inputs[0].name} is ({found}); {expected}")
     del model.graph.input[:]
     model.graph.input.extend(inputs)  # old files list their weights as inputs too
-    if _scales_pixels(model.graph):
-        _widen_pixels(model.graph)
     return model
 
 
@@ -94,32 +91,15 @@ def _shape(value: onnx.ValueInfoProto) -> list[int | None]:
     ]
 
 
-def _scales_pixels(graph: onnx.GraphProto) -> bool:
-    """Tell whether the input goes nowhere but into a subtraction of more than 1 (such as 127.5)."""
-    name = graph.input[0].name
-    readers = [node for node in graph.node if name in node.input]
-    if len(readers) != 1 or readers[0].op_type != "Sub" or readers[0].input[0] != name:
-        return False
-    taken = readers[0].input[1]
-    values = [numpy_helper.to_array(t) for t in graph.initializer if t.name == taken]
-    values += [v for n in graph.node if taken in n.output and (v := _constant(n)) is not None]
-    return bool(values) and bool((values[0] > 1).all())
-
-
-def _widen_pixels(graph: onnx.GraphProto) -> None:
-    """Put x * 127.5 + 127.5 before the first node that reads the input."""
-    name = graph.input[0].name
-    half, wide, pixels = (f"{name}/{what}" for what in ("half", "wide", "pixels"))
+def stored_values(graph: onnx.GraphProto) -> dict[str, np.ndarray]:
+    """Return what is stored in a graph by its name: initialisers, constants, and casts of those."""
+    values = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
     for node in graph.node:
-        node.input[:] = [pixels if read == name else read for read in node.input]
-    graph.initializer.append(numpy_helper.from_array(np.array([127.5], np.float32), half))
-    nodes = [
-        helper.make_node("Mul", [name, half], [wide]),
-        helper.make_node("Add", [wide, half], [pixels]),
-        *graph.node,
-    ]
-    del graph.node[:]
-    graph.node.extend(nodes)
+        if (value := _constant(node)) is not None:
+            values[node.output[0]] = value
+        elif node.op_type in ("Cast", "Identity") and node.input[0] in values:
+            values[node.output[0]] = values[node.input[0]]
+    return values
 
 
 def _fold_constants(graph: onnx.GraphProto) -> None:

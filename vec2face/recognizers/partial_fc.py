@@ -1,12 +1,12 @@
-"""A margin head whose identities are spread over the processes, by name PartialFC.
+"""PartialFC: a margin head whose identities are spread over the processes.
 
 With hundreds of thousands of identities the head outgrows the backbone: weights, momentum and
 logits of 300 000 identities take gigabytes. So each process holds the directions of its share of
 the identities, sees the embeddings of all images, and computes its columns of the logits; only
 three numbers an image are exchanged for the softmax (An et al., "Partial FC", ICCV workshops 2021).
-And not every identity need be compared with in every step (An et al., "Killing two birds with one
-stone", CVPR 2022): a share of the negatives does, while the images' own identities always take
-part. Identities that sit out a step are left as they are, momentum and weight decay included.
+A step also need not compare with every identity (An et al., "Killing two birds with one stone",
+CVPR 2022): a share of the negatives takes part, and the images' own identities always do.
+Identities that sit out a step are left as they are, momentum and weight decay included.
 
 Nothing depends on how many processes there are: start weights are cut from one draw, and which
 negatives take part is a function of the seed, the step and the identity.

@@ -2,9 +2,9 @@
 
 - IResNet of arcface_torch, of MagFace (which adds ``features.``, and its head) and of Vec2Face's
   authors (whose SE networks gate the shortcut of each stage's first block, under ``attn``);
-- IR and SE-IR networks of AdaFace, which are IResNets under other names, but for the first block:
-  its shortcut only takes every second pixel. That is a 1x1 convolution by the identity, so that
-  one network serves all;
+- IR and SE-IR networks of AdaFace and CVLface, which are IResNets under other names, but for the
+  first block: its shortcut only takes every second pixel. That is a 1x1 convolution by the
+  identity, so that one network serves all;
 - the vision transformers of arcface_torch.
 
 Each becomes a network of ``build_backbone`` with our names. The head of the training, a matrix of
@@ -14,6 +14,7 @@ their authors use, unless the caller knows better.
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,9 @@ import torch
 from torch import Tensor, nn
 
 from vec2face.recognizers.backbones import DEPTHS, TRANSFORMERS, build_backbone
+from vec2face.recognizers.convention import Convention
 from vec2face.recognizers.iresnet import EPSILON
-from vec2face.recognizers.network import Convention, adapt, save_recognizer
+from vec2face.recognizers.network import adapt, save_recognizer
 from vec2face.recognizers.weights import load_into, read_state_dict
 from vec2face.runtime.files import InputError
 
@@ -47,7 +49,7 @@ def read_recognizer(path: Path | str, convention: Convention | None = None) -> n
     Args:
         path: the checkpoint; nothing in it is run.
         convention: the input its network was trained on; default: that of its family (MagFace: BGR
-            in [0, 1], AdaFace: BGR in [-1, 1], all others as ours).
+            in [0, 1], AdaFace, told by its head: BGR in [-1, 1], all others as ours).
 
     Returns:
         A network in evaluation mode; as that of ``load_recognizer``, it takes RGB in [-1, 1] and
@@ -64,9 +66,9 @@ def read_recognizer(path: Path | str, convention: Convention | None = None) -> n
             f"patch_embed among {', '.join(list(tensors)[:5])}, ...); convert it to ONNX"
         )
     prefix, first = found.groups()
-    outside = [k for k in tensors if not k.startswith(prefix) and not _HEAD.fullmatch(k)]
-    if outside:
-        raise InputError(f"{path}: unknown names beside {prefix}*: {', '.join(outside[:12])}")
+    outside = [k for k in tensors if not k.startswith(prefix)]
+    if unknown := [k for k in outside if not _HEAD.fullmatch(k)]:
+        raise InputError(f"{path}: unknown names beside {prefix}*: {', '.join(unknown[:12])}")
     own = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
     usual = Convention()
     try:
@@ -75,7 +77,9 @@ def read_recognizer(path: Path | str, convention: Convention | None = None) -> n
             own = _from_transformer(own)
         else:
             if first == "input_layer.0":
-                own, usual = _from_ir(own), ADAFACE
+                own = _from_ir(own)
+                if prefix == "model." and outside:
+                    usual = ADAFACE
             elif "features." in prefix:
                 own, usual = _from_magface(own), MAGFACE
             own, architecture = _iresnet(own, path)
@@ -91,23 +95,26 @@ def read_recognizer(path: Path | str, convention: Convention | None = None) -> n
 
 
 def import_recognizer(
-    source: Path | str, destination: Path | str, convention: Convention | None = None
+    source: Path | str, destination: Path | str, stated: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
     """Turn released weights into a recognizer of ours (``.safetensors``).
 
     Args:
         source: as in ``read_recognizer``.
         destination: the file to write; it keeps architecture and convention.
-        convention: as in ``read_recognizer``.
+        stated: fields of ``Convention`` that are other than its family's.
 
     Returns:
         The architecture, with the convention if it is not ours.
 
     Raises:
-        InputError: as ``read_recognizer``.
+        InputError: as ``read_recognizer``; if what is stated is no convention.
     """
-    network = read_recognizer(source, convention)
+    network = read_recognizer(source)
     architecture: dict[str, Any] = network.architecture  # type: ignore[assignment]
+    if stated:
+        usual = Convention(**architecture.get("convention", {}))
+        architecture |= {"convention": asdict(usual.but(stated, source))}
     save_recognizer(destination, network, architecture)
     return architecture
 

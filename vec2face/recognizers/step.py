@@ -43,7 +43,7 @@ class RecognizerRun:
         group: this process among the others.
 
     Attributes:
-        backbone: the network that is trained, whatever wraps it.
+        backbone: the network that is trained, without what wraps it.
         batch: images in a step, of all processes together.
         per_epoch: steps in an epoch.
         rounds: (number, part of the batch) of this process's micro-batches.
@@ -66,10 +66,7 @@ class RecognizerRun:
         backbone = build_backbone(**architecture(config, image_size)).to(group.device)
         self.backbone = backbone.to(memory_format=torch.channels_last)
         self.backbone.train()
-        self.network = synchronised(
-            torch.compile(self.backbone) if config.compile else self.backbone,  # type: ignore[arg-type]
-            group,
-        )
+        self.network = synchronised(self.backbone, group, config.compile)
         with torch.device("meta"):
             shape = config.embedding, int(labels.max()) + 1
             head = build_head(config.head, *shape, scale=config.scale, margin=config.margin)

@@ -1,4 +1,4 @@
-"""Training of a face recognizer: backbone, margin head, SGD (the paper's Table 10).
+"""Training of a face recognizer: backbone, margin head, SGD (paper, Table 10).
 
     p = Params.load("params/paper.yaml")
     recognizer = train_recognizer(images, labels, p.fr, p.image_size, p.seed, "work/fr")

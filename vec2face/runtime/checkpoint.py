@@ -1,18 +1,19 @@
 """Checkpoints: what a killed run needs to go on as if it had never stopped."""
 
+import logging
 import os
-import pickle
 import shutil
 import time
-import zipfile
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from vec2face.runtime.files import InputError, whole_file
+from vec2face.runtime.files import InputError, is_sealed, seal, sweep, whole_file
 from vec2face.runtime.parallel import agree
-from vec2face.runtime.processes import Group
+from vec2face.runtime.processes import Group, processes
+
+log = logging.getLogger(__name__)
 
 KEPT = 2
 SECONDS = 120.0  # between two states, unless VEC2FACE_CHECKPOINT_SECONDS says otherwise
@@ -21,10 +22,10 @@ SECONDS = 120.0  # between two states, unless VEC2FACE_CHECKPOINT_SECONDS says o
 class Checkpoint:
     """The numbered states of one run in one folder, of which the last two are kept.
 
-    Files are written aside and renamed, so a name that exists was written whole; a state that
-    cannot be read all the same (a full disk, a broken file system) is passed over for the one
-    before it. States are nested dicts and lists of tensors, numbers and strings, and nothing
-    else: they are loaded without unpickling objects.
+    Files are written aside and renamed, and each has its checksum beside it. A state that is not
+    what was written (a broken disk, another program) is passed over for the one before it. States
+    are nested dicts and lists of tensors, numbers and strings, and nothing else: they are loaded
+    without unpickling objects.
 
     Args:
         folder: of one run alone, the same for all of its processes.
@@ -50,11 +51,15 @@ class Checkpoint:
         late = group.main and time.monotonic() - self._saved >= self.seconds
         return not agree(group, not late)
 
-    def _files(self) -> list[Path]:
-        return sorted(self.folder.glob("state-*.pt"))
+    def _steps(self) -> list[int]:
+        names = (path.stem.removeprefix("state-") for path in self.folder.glob("state-*.pt"))
+        return sorted(int(name) for name in names if name.isascii() and name.isdecimal())
+
+    def _path(self, step: int) -> Path:
+        return self.folder / f"state-{step:010d}.pt"
 
     def save(self, step: int, state: dict[str, Any]) -> None:
-        """Write ``state`` as that of ``step`` and remove all but the last two.
+        """Write ``state`` as that of ``step``; keep it and the one before it, no others.
 
         Raises:
             ValueError: if ``step`` is negative.
@@ -63,35 +68,45 @@ class Checkpoint:
         """
         if step < 0:
             raise ValueError(f"a step is >= 0, not {step}")
-        for rest in self.folder.glob(".state-*.partial"):  # of a process that was killed here
-            rest.unlink(missing_ok=True)
-        path = self.folder / f"state-{step:010d}.pt"
+        sweep(self.folder / "state-*")  # of a process that was killed here
+        path = self._path(step)
+        if self.folder.exists() and not self.folder.is_dir():
+            self.folder.unlink()
+        if not is_sealed(path):
+            _remove(path)
         try:
             with whole_file(path) as temporary, temporary.open("wb") as file:
                 torch.save(state, file)
                 os.fsync(file.fileno())  # some file systems find out only here that they are full
+            seal(path)
         except (OSError, RuntimeError) as error:  # PyTorch's writer turns one into the other
             cause = error if isinstance(error, OSError) else error.__context__
             if not isinstance(cause, OSError):
                 raise
             reason = f"{cause.strerror}; the earlier states stay: make room and run again"
             raise InputError(f"{path}: {reason}") from error
-        for old in self._files()[:-KEPT]:
-            old.unlink(missing_ok=True)
+        steps = self._steps()
+        earlier = [s for s in steps if s <= step]  # later ones could not be read
+        for old in set(steps) - set(earlier[-KEPT:]):
+            _remove(self._path(old))
         self._saved = time.monotonic()
 
     def load(self) -> tuple[int, dict[str, Any]] | None:
-        """Return the last readable (step, state), or None for a fresh start.
+        """Return the last whole (step, state), or None for a fresh start; name damaged ones.
 
         Tensors are mapped from the file, so that processes of one machine share the memory and each
         reads what it uses. Copy what is kept: the file goes when two newer states are there.
         """
-        for path in reversed(self._files()):
+        for step in reversed(self._steps()):
+            path = self._path(step)
             try:
-                state = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
-            except (OSError, EOFError, RuntimeError, pickle.UnpicklingError, zipfile.BadZipFile):
-                continue
-            return int(path.stem.split("-")[1]), state
+                if is_sealed(path):
+                    return step, torch.load(path, map_location="cpu", mmap=True, weights_only=True)
+                reason = "is not what was written"
+            except Exception as error:  # a reader may raise anything at damaged bytes
+                reason = f"cannot be read ({type(error).__name__})"
+            if processes().main:
+                log.warning("%s: %s; it is passed over for the state before it", path, reason)
         return None
 
     def resume(self, group: Group) -> tuple[int, dict[str, Any]]:
@@ -112,3 +127,12 @@ class Checkpoint:
     def clear(self) -> None:
         """Remove the folder with all its states, once the result is written."""
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _remove(path: Path) -> None:
+    """Remove a state with its checksum, also a folder in its place."""
+    for each in (path, path.with_name(f"{path.name}.sha256")):
+        if each.is_dir() and not each.is_symlink():
+            shutil.rmtree(each)
+        else:
+            each.unlink(missing_ok=True)

@@ -5,7 +5,7 @@ in the images (dropout, batch norms, adaptive weights) is a function of a micro-
 number, and the step's gradient is the mean over all of them. How many processes share them
 therefore changes nothing but the order in which numbers are added up.
 
-    network = synchronised(network, processes())
+    network = synchronised(network, processes(), compiled=False)
     parts = rounds(batch, micro_batch, processes())
     for number, part in parts:
         torch.manual_seed(torch_seed(seed, "dropout", step, number))
@@ -70,11 +70,14 @@ def rounds(
     return [(m, slice(m * size, (m + 1) * size)) for m in numbers]
 
 
-def synchronised(module: nn.Module, group: Group) -> nn.Module:
+def synchronised(module: nn.Module, group: Group, compiled: bool) -> nn.Module:
     """Return ``module`` so that a backward pass averages its gradients over all processes.
 
-    It starts with the weights of rank 0 everywhere. Buffers stay each process's own.
+    It starts with the weights of rank 0 everywhere. Buffers stay each process's own. With
+    ``compiled`` it runs through ``torch.compile``; ``module`` itself stays as it is.
     """
+    if compiled:
+        module = torch.compile(module)  # type: ignore[assignment]
     if group.size == 1:
         return module
     return DistributedDataParallel(
