@@ -19,7 +19,8 @@ from vec2face.runtime.files import InputError
 @pytest.fixture(params=[torch.float32, torch.bfloat16], autouse=True)
 def screen(request, monkeypatch):
     """Run every test with products of both types: no answer may depend on them."""
-    monkeypatch.setattr(cosines, "_screen", lambda: request.param)
+    able = {"avx512_bf16": request.param == torch.bfloat16}
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: able)
     return request.param
 
 
@@ -128,17 +129,20 @@ def test_tau_out_of_range(tau):
         GreedyFilter(tau, 3, 1)
 
 
-def test_no_pair_is_further_off_than_the_bound_says(screen):
+def test_no_rounding_of_the_products_decides(screen):
     # The worst for rounding: all elements alike, where every product errs to the same side.
     dimension, worst = 512, 0.0
     for size in np.linspace(1, 2, 300):
         one = np.where(np.arange(dimension) < dimension // 2, size, 1).astype(np.float32)
         rows = Rows.of(np.stack([one, one[::-1]]))
-        kept = Kept(1, dimension, 2)
-        found = float(kept._product(rows.unit[:1], rows.unit[1:]))
-        worst = max(worst, abs(found - cosines.cosines(one[None], one[None, ::-1])[0]))
-    assert worst < cosines._margin(dimension, screen)
-    assert screen == torch.float32 or worst > 2.0**-8
+        exact = cosines.cosines(one[None], one[None, ::-1])[0]
+        worst = max(worst, abs(float(rows.unit[0] @ rows.unit[1]) - exact))
+        for tau in (np.nextafter(exact, -1), exact):
+            kept = Kept(tau, dimension, 1)
+            kept.append(rows[np.array([0])])
+            assert kept.refuses(rows[np.array([1])]).tolist() == [exact > tau]
+            assert len(kept.conflicts(rows)) == (exact > tau)
+    assert worst > 2.0 ** (-8 if screen == torch.bfloat16 else -24)
 
 
 def test_tau_of_one_keeps_even_twins():
