@@ -7,7 +7,7 @@
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 # Keep freed memory instead of returning it to the system after every training step (glibc only):
-# the page faults cost up to a tenth of the time.
+# the page faults cost 2 to 15 % of the time.
 export MALLOC_TRIM_THRESHOLD_ := 1073741824
 export MALLOC_MMAP_THRESHOLD_ := 1073741824
 export MALLOC_TOP_PAD_ := 67108864

@@ -1,8 +1,9 @@
 """Where the artefacts of the pipeline lie: every path that a stage reads or writes.
 
 All lie below one root, so that another root is another run of the pipeline: it may link what it
-does not change. ``VEC2FACE_ROOT`` names it; by default it is the current folder. ``dvc.yaml`` names
-the same paths, and so do the inputs under ``paths`` and ``training_sets`` of the parameters.
+does not change. ``VEC2FACE_ROOT`` names it; by default it is the current folder, and ``dvc.yaml``
+names the same paths. Inputs under ``paths`` and ``training_sets`` of the parameters are relative to
+the current folder.
 """
 
 import os
@@ -60,10 +61,6 @@ class Artifacts:
     def rendered_store(self, name: str) -> Path:
         """Return a store of rendered faces; its attributes lie beside it."""
         return self.rendered / name
-
-    def given(self, path: str) -> Path:
-        """Return a path of the parameters, which is relative to the root."""
-        return self.root / path
 
 
 artifacts = Artifacts(Path(os.environ.get("VEC2FACE_ROOT", ".")))

@@ -3,7 +3,7 @@
     python -m stages.code
 
 Reads stages/ and vec2face/; writes data/code/<stage>, on which the stage depends in dvc.yaml: a
-changed function reruns the stages that can reach it, a comment reruns none.
+changed function reruns the stages that can reach it, a comment reruns no stage but this one.
 """
 
 from pathlib import Path

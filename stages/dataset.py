@@ -9,6 +9,7 @@ it stopped.
 """
 
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 
@@ -41,7 +42,7 @@ def main() -> None:
         PCA.load(artifacts.pca).feature_scale,
     )
     ratios = s.masks.model_dump()
-    file = artifacts.given(p.paths.generator)
+    file = Path(p.paths.generator)
     generator = arrange_for_inference(open_generator(file).to(processes().device))
     shared = RELEASED_BATCH if generator.config.released else 1
     settings = [repr(perturbation), ratios, s.jpeg_quality]

@@ -30,14 +30,14 @@ def main() -> None:
     p = Params.load(artifacts.params)
     trained = {name: artifacts.recognizer(name) for name in p.training_sets}
     given = {
-        "estimator": artifacts.given(p.paths.recognizer),
-        "second": artifacts.given(p.paths.second_recognizer),
+        "estimator": Path(p.paths.recognizer),
+        "second": Path(p.paths.second_recognizer),
     }
     if processes().main:
         curves = [artifacts.recognizer_curve(name) for name in p.training_sets]
         remove(artifacts.recognizers.glob("*.safetensors"), [*trained.values(), *given.values()])
         remove(artifacts.curves.glob("fr_*.csv"), curves)
-    benchmarks = find_benchmarks(artifacts.given(p.paths.benchmarks))
+    benchmarks = find_benchmarks(Path(p.paths.benchmarks))
     subset = open_source(artifacts.subset, verify=processes().main)
     recognizers = open_recognizers(trained, given, subset, p.image_size, p.seed)
     settings = [list(p.training_sets), p.seed, p.image_size]

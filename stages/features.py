@@ -7,6 +7,8 @@ held_out.npy, (images, D) float32 in the stores' row order, not normalised. Seve
 the work, and a killed run goes on where it stopped.
 """
 
+from pathlib import Path
+
 from stages import run
 from stages.artifacts import artifacts
 from vec2face.config import Params
@@ -19,7 +21,7 @@ from vec2face.runtime.resume import resume
 
 def main() -> None:
     """Extract and store."""
-    path = artifacts.given(Params.load(artifacts.params).paths.recognizer)
+    path = Path(Params.load(artifacts.params).paths.recognizer)
     stores = {artifacts.train_features: artifacts.subset}
     stores[artifacts.held_out_features] = artifacts.held_out
     sources = {out: open_source(s, verify=processes().main) for out, s in stores.items()}

@@ -7,6 +7,8 @@ curve. A killed run continues. Several processes share the work (``vec2face.runt
 many as divide training.batch / training.micro_batch.
 """
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 
@@ -31,7 +33,9 @@ def main() -> None:
             f"{artifacts.subset}; run the features stage again"
         )
     settings = p.model_dump(include={"seed", "image_size", "generator", "training"}, mode="json")
-    inputs = [artifacts.subset, artifacts.train_features, artifacts.given(p.paths.recognizer)]
+    inputs = [artifacts.subset, artifacts.train_features, Path(p.paths.recognizer)]
+    if p.training.losses.lpips:
+        inputs.append(Path(p.training.lpips_weights))
     with resume("generator", settings, inputs, artifacts.work) as work:
         curve: list[dict[str, float]] = []
         generator = train_generator(faces, features, p, work, on_log=curve.append)

@@ -10,6 +10,7 @@ Several processes share generation and features, and a killed run goes on where 
 """
 
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 
@@ -31,7 +32,7 @@ def main() -> None:
     p = Params.load(artifacts.params)
     stores = [artifacts.generated, artifacts.held_out]
     generator, *recognizers = map(
-        artifacts.given, (p.paths.generator, p.paths.recognizer, p.paths.second_recognizer)
+        Path, (p.paths.generator, p.paths.recognizer, p.paths.second_recognizer)
     )
     ratios = p.sampling.masks.model_dump()
     generated, held_out = (open_source(store, verify=processes().main) for store in stores)

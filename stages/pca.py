@@ -6,6 +6,8 @@ Reads the faces at paths.pca_faces; writes models/pca.npz. Several processes sha
 features, and a killed run goes on where it stopped.
 """
 
+from pathlib import Path
+
 import numpy as np
 
 from stages import run
@@ -22,7 +24,7 @@ from vec2face.runtime.resume import resume
 def main() -> None:
     """Extract, average per identity, fit."""
     p = Params.load(artifacts.params)
-    faces, recognizer = artifacts.given(p.paths.pca_faces), artifacts.given(p.paths.recognizer)
+    faces, recognizer = Path(p.paths.pca_faces), Path(p.paths.recognizer)
     source = open_readable(faces, corrupt=p.subset.corrupt)
     with resume("pca", [p.subset.corrupt], [faces, recognizer], artifacts.work) as work:
         extract_to(work / "features.npy", open_recognizer(recognizer), source)

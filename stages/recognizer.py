@@ -6,10 +6,11 @@
 Reads the faces that params call ``training_sets.<set>``, in any form that ``open_source`` knows;
 writes models/fr/<set>.safetensors and the loss curve reports/curves/fr_<set>.csv. A killed run
 continues. Several processes share it (VEC2FACE_PROCESSES, VEC2FACE_LAUNCH; see
-vec2face/runtime/processes.py) when fr.micro_batch cuts the batch into at least as many pieces.
+vec2face/runtime/processes.py) when fr.micro_batch cuts the batch into a multiple of them.
 """
 
 import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -31,9 +32,10 @@ def main(which: str = "") -> None:
     p = Params.load(artifacts.params)
     if which not in p.training_sets:
         raise InputError(
-            f"params.yaml: training_sets.{which} is missing; there are {', '.join(p.training_sets)}"
+            f"params.yaml: training_sets.{which} is missing; call this with one of "
+            f"{', '.join(p.training_sets)}"
         )
-    faces = artifacts.given(p.training_sets[which])
+    faces = Path(p.training_sets[which])
     source = open_readable(faces, corrupt=p.subset.corrupt)
     labels = np.unique(source.labels, return_inverse=True)[1]
     curve: list[dict[str, float]] = []

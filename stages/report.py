@@ -6,6 +6,8 @@ Reads what the other stages left in reports/, data/ and models/; writes reports/
 reports/tables/, reports/figures/ and reports/index.html.
 """
 
+from pathlib import Path
+
 import numpy as np
 
 from stages import run
@@ -42,7 +44,7 @@ def main() -> None:
             (folder / f"table{number}.md").write_text(table.markdown())
 
     curves = [artifacts.generator_curve, *map(artifacts.recognizer_curve, p.training_sets)]
-    generator = open_generator(artifacts.given(p.paths.generator))
+    generator = open_generator(Path(p.paths.generator))
     identities, scale = np.load(artifacts.identities), PCA.load(artifacts.pca).feature_scale
     drawn = numbers(evaluation, artifacts.roc, curves, *sets)
     drawn |= contact_sheets(p, generator, identities, scale, *sets)

@@ -8,6 +8,7 @@ share the copying, and a killed run keeps the shards it has finished.
 """
 
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 
@@ -23,7 +24,7 @@ from vec2face.runtime.resume import resume
 def main() -> None:
     """Choose twice, the second time among the identities left, and copy."""
     p = Params.load(artifacts.params)
-    s, faces = p.subset, artifacts.given(p.paths.faces)
+    s, faces = p.subset, Path(p.paths.faces)
     source = open_source(faces, verify=processes().main, corrupt=s.corrupt)
     pick = partial(
         choose,

@@ -1,1 +1,1 @@
-"""Vec2Face: vectors to faces, faces to recognisers, recognisers to the paper's tables."""
+"""Vec2Face: vectors to faces, faces to recognizers, recognizers to the paper's tables."""

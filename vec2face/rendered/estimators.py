@@ -1,7 +1,7 @@
 """Estimators for rendered faces, small enough to ship (together under 5 MB).
 
 In the paper ArcFace-R100 estimates identity, MagFace-R100 quality (the norm of its feature) and
-SixDRepNet pose. The recognizer ``second`` is of another architecture and start, and judges what
+SixDRepNet pose. The recognizer ``second`` is narrower and starts elsewhere; it judges what
 the first one taught. All see faces as RGB, (x / 255 - 0.5) / 0.5, at ``SIZE`` pixels.
 """
 
