@@ -10,7 +10,7 @@ what a change would be worth.
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,6 +19,7 @@ from unittest.mock import patch
 
 import numpy as np
 import torch
+from timm.models.vision_transformer import Attention
 from torch import Tensor, nn
 
 from benchmarks.gpu import subjects
@@ -29,6 +30,7 @@ from vec2face.dataset.generate import generate, generate_images
 from vec2face.dataset.perturbation import Perturbation
 from vec2face.evaluation.verification import pair_distances
 from vec2face.faces.images import decode, encode, to_tensor
+from vec2face.generator.network import FullAttention
 from vec2face.recognizers.augment import augment
 from vec2face.recognizers.batches import augmented_batches
 from vec2face.recognizers.features import NetworkRecognizer
@@ -59,7 +61,7 @@ def what_if(run: subjects.GeneratorRun, change: str) -> Iterator[None]:
     """Change a training within, to see what it would be worth."""
     half = torch.autocast(device_type(), torch.bfloat16)
     if change == "attention in bfloat16":
-        with patch("vec2face.generator.step._AttentionInFloat32", nullcontext):
+        with patch.object(FullAttention, "forward", Attention.forward):
             yield
     elif change == "frozen networks in bfloat16":
         run.recognizer.forward_with_taps = half(run.recognizer.forward_with_taps)
