@@ -73,5 +73,18 @@ def test_refuses_what_is_no_recognizer(tmp_path):
     save_file({"x": torch.zeros(1)}, tmp_path / "plain")
     save_file({"x": torch.zeros(1)}, tmp_path / "foreign", {"recognizer": json.dumps(ARCHITECTURE)})
     for name in ("rubbish", "plain", "foreign"):
-        with pytest.raises(InputError, match=f"{name}: not a recognizer"):
+        with pytest.raises(InputError, match=f"{name}: not (a recognizer|the weights)"):
             load_recognizer(tmp_path / name)
+
+
+def test_a_generator_is_called_one(tmp_path):
+    save_file({"x": torch.zeros(1)}, tmp_path / "g.safetensors", {"config": "{}"})
+    with pytest.raises(InputError, match=r"g\.safetensors: it is a generator"):
+        load_recognizer(tmp_path / "g.safetensors")
+
+
+def test_sizes_in_the_metadata_take_no_memory(tmp_path):
+    huge = json.dumps(ARCHITECTURE | {"embedding": 10**9, "widths": [10**6] * 4})
+    save_file({"x": torch.zeros(1)}, tmp_path / "huge.safetensors", {"recognizer": huge})
+    with pytest.raises(InputError, match=r"huge\.safetensors: not the weights"):
+        load_recognizer(tmp_path / "huge.safetensors")

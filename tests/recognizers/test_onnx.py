@@ -159,6 +159,19 @@ def test_a_file_that_cannot_be_freed_runs_in_its_own_batches(images, tmp_path, b
         to_torch(tmp_path / "a.onnx")
 
 
+def test_a_free_batch_that_a_reshape_fixes_is_freed(path, images, tmp_path):
+    file = fixed(path, tmp_path / "a.onnx", 1, [1, -1])
+    model = onnx.load(file)
+    for value in (model.graph.input[0], model.graph.output[0]):
+        value.type.tensor_type.shape.dim[0].dim_param = "None"
+    onnx.save(model, file)
+    expected = OnnxRecognizer(path).features(images)
+    assert np.allclose(OnnxRecognizer(file).features(images), expected, rtol=1e-4, atol=1e-5)
+    with torch.no_grad():
+        found = to_torch(file)(to_tensor(images)).numpy()
+    assert np.allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
 def test_images_of_any_size_and_number(path, images):
     recognizer = OnnxRecognizer(path)
     doubled = images.repeat(2, 1).repeat(2, 2)
@@ -255,6 +268,8 @@ def test_files_with_the_wrong_input_are_refused(use, tmp_path):
         ({"shape": (1, 1, SIZE, SIZE)}, r"is \(1, 1, 16, 16\); expected"),
         ({"shape": (1, 3, SIZE)}, r"is \(1, 3, 16\); expected"),
         ({"shape": (1, 3, "h", "w")}, r"is \(1, 3, \?, \?\); expected"),
+        ({"shape": (1, 3, 2000000, 2000000)}, "takes 1 images of 2000000 pixels"),
+        ({"shape": (10**9, 3, SIZE, SIZE)}, "takes 1000000000 images of 16 pixels"),
         ({"inputs": ("x", "z")}, r"2 inputs \(x, z\)"),
     ):
         with pytest.raises(InputError, match=message):

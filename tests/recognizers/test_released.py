@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch.nn import functional as F
 
 from vec2face.faces.images import to_tensor
@@ -388,3 +389,18 @@ def test_prefixes_of_training_programs_are_taken_off(tmp_path, images, prefix):
     w = iresnet_weights()
     path = write(tmp_path / "a.pth", {prefix + name: tensor for name, tensor in w.items()})
     assert close(read_recognizer(path)(images), iresnet_forward(w, images))
+
+
+@pytest.mark.parametrize("name", ["a.pth.tar", "model.safetensors"])
+def test_weights_come_under_other_endings(tmp_path, name):
+    w = iresnet_weights()
+    path = write(tmp_path / "a.pth", w)
+    if name.endswith(".tar"):
+        path.rename(tmp_path / name)
+    else:
+        save_file(dict(w), tmp_path / name)
+    images = np.random.default_rng(0).integers(0, 256, (2, SIZE, SIZE, 3), np.uint8)
+    with torch.no_grad():
+        expected = iresnet_forward(w, to_tensor(images)).numpy()
+    found = open_recognizer(tmp_path / name).features(images)
+    assert np.abs(found - expected).max() < 1e-3 * np.abs(expected).max()

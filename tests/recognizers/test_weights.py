@@ -3,6 +3,7 @@
 import argparse
 import os
 import pickle
+import zipfile
 
 import numpy as np
 import pytest
@@ -87,3 +88,22 @@ def test_loading_fills_in_counters_only():
     assert torch.equal(net.running_var, torch.full((2,), 2.0))
     with pytest.raises(InputError, match="missing: bias"):
         load_into(net, {k: v for k, v in state.items() if k != "bias"}, "x")
+
+
+def test_torchscript_is_called_so(tmp_path):
+    torch.jit.script(nn.Linear(2, 2)).save(tmp_path / "x.pt")
+    with pytest.raises(InputError, match=r"x\.pt: it is TorchScript"):
+        read_checkpoint(tmp_path / "x.pt")
+
+
+def test_a_zip_that_unpacks_to_far_more_is_not_read(tmp_path):
+    with zipfile.ZipFile(tmp_path / "x.pth", "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("x/data.pkl", bytes(10**7))
+    with pytest.raises(InputError, match="over 16 times"):
+        read_checkpoint(tmp_path / "x.pth")
+
+
+def test_a_generator_of_the_authors_is_called_one(tmp_path):
+    torch.save({"model_vec2face": {"a": torch.ones(2)}}, tmp_path / "g.pth")
+    with pytest.raises(InputError, match="it is a generator"):
+        read_state_dict(tmp_path / "g.pth")

@@ -22,7 +22,7 @@ from vec2face.faces.source import open_source
 from vec2face.generator.losses import load_lpips
 from vec2face.generator.released import open_generator
 from vec2face.planning.cost import Cost, StageCost, file_cost, pipeline_cost
-from vec2face.recognizers.features import open_recognizer
+from vec2face.recognizers.features import open_network, open_recognizer
 from vec2face.runtime.files import InputError
 
 T = TypeVar("T")
@@ -143,7 +143,7 @@ def _inputs(p: Params) -> Iterator[tuple[str, str, Callable[[str], str]]]:
     yield "paths.faces", p.paths.faces, _faces
     yield "paths.pca_faces", p.paths.pca_faces, _faces
     yield "paths.benchmarks", p.paths.benchmarks, _benchmarks
-    yield "paths.recognizer", p.paths.recognizer, _recognizer
+    yield "paths.recognizer", p.paths.recognizer, _differentiable
     yield "paths.second_recognizer", p.paths.second_recognizer, _recognizer
     yield "paths.generator", p.paths.generator, _generator
     for name, path in p.training_sets.items():
@@ -189,6 +189,11 @@ def _benchmark_images(path: str) -> int:
 def _recognizer(path: str) -> str:
     recognizer = open_recognizer(path)
     return f"{recognizer.input_size} pixels to {recognizer.dimension} numbers"
+
+
+def _differentiable(path: str) -> str:
+    open_network(path)  # the generator is trained through it
+    return _recognizer(path)
 
 
 def _generator(path: str) -> str:

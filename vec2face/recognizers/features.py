@@ -12,7 +12,7 @@ from torch import fx, nn
 
 from vec2face.faces.source import Source, load_images
 from vec2face.recognizers.convention import Convention
-from vec2face.recognizers.network import embed, load_recognizer
+from vec2face.recognizers.network import embed, is_ours, load_recognizer
 from vec2face.recognizers.onnx import OnnxRecognizer, TorchRecognizer, to_torch
 from vec2face.recognizers.released import read_recognizer
 from vec2face.recognizers.weights import SUFFIXES
@@ -153,7 +153,7 @@ def _contrast(images: np.ndarray) -> float:
 def _network(path: Path) -> nn.Module | None:
     """Return the network of a file that holds one in PyTorch's terms, None for all others."""
     if path.suffix == ".safetensors":
-        return load_recognizer(path)
+        return load_recognizer(path) if is_ours(path) else read_recognizer(path)
     return read_recognizer(path) if path.suffix in SUFFIXES else None
 
 

@@ -21,6 +21,7 @@ from vec2face.faces.images import resize, to_tensor
 from vec2face.randomness import torch_seed
 from vec2face.recognizers.backbones import build_backbone
 from vec2face.recognizers.convention import Convention
+from vec2face.recognizers.weights import load_into
 from vec2face.runtime.files import InputError, whole_file
 
 
@@ -80,19 +81,43 @@ def load_recognizer(path: Path | str) -> nn.Module:
     try:
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
+            if "config" in metadata and "recognizer" not in metadata:
+                message = f"{path}: it is a generator (paths.generator), not a recognizer"
+                raise InputError(message)  # noqa: TRY301
             architecture = json.loads(metadata["recognizer"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         arguments = {k: v for k, v in architecture.items() if k != "convention"}
-        recognizer = build_backbone(**arguments)
-        recognizer.load_state_dict(tensors)
+        with torch.device("meta"):  # what the metadata say takes no memory until shapes agree
+            recognizer = build_backbone(**arguments)
+        load_into(recognizer, tensors, path)
         ready = adapt(recognizer, architecture)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; train the recognizer first") from None
-    except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
+    except InputError:
+        raise
+    except (
+        KeyError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        ArithmeticError,
+        OSError,
+        RuntimeError,
+        SafetensorError,
+    ) as error:
         raise InputError(
             f"{path}: not a recognizer written by save_recognizer ({error}); train it again"
         ) from error
     return ready
+
+
+def is_ours(path: Path | str) -> bool:
+    """Tell whether a ``.safetensors`` has metadata of this project, or is none at all."""
+    try:
+        with safe_open(path, "pt") as file:
+            return not {"recognizer", "config"}.isdisjoint(file.metadata() or {})
+    except (OSError, SafetensorError):
+        return True  # load_recognizer says what is wrong
 
 
 def adapt(recognizer: nn.Module, architecture: dict[str, Any]) -> nn.Module:

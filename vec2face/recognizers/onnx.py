@@ -22,12 +22,13 @@ from torch.nn import functional
 
 from vec2face.faces.images import resize, to_tensor
 from vec2face.recognizers.convention import Convention
-from vec2face.recognizers.onnx_graph import fixed_batch, free_batch, image_input, read_model
+from vec2face.recognizers.onnx_graph import fixed_batch, free_batch, image_input, pinned, read_model
 from vec2face.recognizers.onnx_input import convention_of, take_ours
 from vec2face.runtime.files import InputError, whole_file
 from vec2face.runtime.processes import threads
 
 _OPSET = 17
+_SHOWN = 400  # characters of another library's message
 
 
 class OnnxRecognizer:
@@ -41,6 +42,7 @@ class OnnxRecognizer:
         path: the ONNX file; its one input is (N, 3, S, S) float32, its first output (N, D).
 
     Attributes:
+        model: the graph, made to take RGB in [-1, 1].
         convention: what the file itself expects of its input.
         dimension: D, the length of a feature.
         input_size: S in pixels.
@@ -53,18 +55,32 @@ class OnnxRecognizer:
         self.path = Path(path)
         original, self.convention = _read(path)
         self._input, self.input_size = image_input(original)
-        self._fixed = fixed_batch(original)
-        noise = _noise((self._fixed or 1) + 2, self.input_size)
         try:
-            self._session = _session(original)
-            expected = self._run(noise)
-        except Exception as error:  # onnxruntime's exceptions have no common base
-            raise InputError(f"{path}: onnxruntime cannot run it: {error}") from error
-        if expected.ndim != 2 or len(expected) != len(noise):
-            raise InputError(f"{path}: its output is {expected.shape[1:]} an image; expected (D,)")
+            noise, expected = self._try(original)
+        except InputError:
+            if fixed_batch(original) is not None:
+                raise
+            original = pinned(original)
+            noise, expected = self._try(original)
+        self.model = original
         self.dimension = expected.shape[1]
         if self._fixed is not None:
             self._free(original, noise, expected)
+
+    def _try(self, model: onnx.ModelProto) -> tuple[np.ndarray, np.ndarray]:
+        """Run a model on noise; return the noise and its features."""
+        self._fixed = fixed_batch(model)
+        noise = _noise((self._fixed or 1) + 2, self.input_size)
+        try:
+            self._session = _session(model)
+            found = self._run(noise)
+        except Exception as error:  # onnxruntime's exceptions have no common base
+            reason = str(error)[:_SHOWN]
+            raise InputError(f"{self.path}: onnxruntime cannot run it: {reason}") from error
+        if found.ndim != 2 or len(found) != len(noise):
+            message = f"{self.path}: its output is {found.shape[1:]} an image; expected (D,)"
+            raise InputError(message)
+        return noise, found
 
     def _free(self, original: onnx.ModelProto, noise: np.ndarray, expected: np.ndarray) -> None:
         session, fixed = self._session, self._fixed
@@ -203,15 +219,17 @@ def to_torch(path: Path | str) -> TorchRecognizer:
     """
     from onnx2torch import convert  # noqa: PLC0415  (slow to import, needed only here)
 
-    original, _ = _read(path)
-    model = free_batch(original)
+    runtime = OnnxRecognizer(path)
+    model = free_batch(runtime.model)
     try:
-        network = convert(model)
-        recognizer = TorchRecognizer(network, image_input(model)[1])
+        recognizer = TorchRecognizer(convert(model), runtime.input_size)
     except Exception as error:
-        raise InputError(f"{path}: it has no PyTorch form ({error}); try another export") from error
-    noise = _noise((fixed_batch(original) or 1) + 2, recognizer.input_size)
-    expected = OnnxRecognizer(path).features(noise)
+        reason = str(error)[:_SHOWN]
+        raise InputError(
+            f"{path}: it has no PyTorch form ({reason}); export it again, with opset 9 or later"
+        ) from error
+    noise = _noise((fixed_batch(runtime.model) or 1) + 2, recognizer.input_size)
+    expected = runtime.features(noise)
     with torch.no_grad():
         found = recognizer(to_tensor(noise)).numpy()
     if not _agree(found, expected):

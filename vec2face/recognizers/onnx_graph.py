@@ -14,6 +14,7 @@ from onnx.shape_inference import infer_shapes
 from vec2face.runtime.files import InputError
 
 _BATCH = "batch"
+_MOST_PIXELS = 2**24  # of one call, such as 1024 images of 128 x 128: what is tried stays small
 
 
 def read_model(path: Path | str) -> onnx.ModelProto:
@@ -46,6 +47,10 @@ def read_model(path: Path | str) -> onnx.ModelProto:
     if len(shape) != 4 or shape[1] != 3 or shape[2] is None or shape[2] != shape[3]:
         found = ", ".join("?" if side is None else str(side) for side in shape)
         raise InputError(f"{path}: the input {inputs[0].name} is ({found}); {expected}")
+    if (shape[0] or 1) * shape[2] ** 2 > _MOST_PIXELS:
+        raise InputError(
+            f"{path}: the input takes {shape[0] or 1} images of {shape[2]} pixels a side"
+        )
     del model.graph.input[:]
     model.graph.input.extend(inputs)  # old files list their weights as inputs too
     return model
@@ -60,6 +65,21 @@ def image_input(model: onnx.ModelProto) -> tuple[str, int]:
 def fixed_batch(model: onnx.ModelProto) -> int | None:
     """Return the batch size the file fixes, None if it takes any."""
     return _shape(model.graph.input[0])[0]
+
+
+def pinned(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return a copy that fixes a batch of one.
+
+    Exporters leave a batch free in the input that the graph's Reshapes fix to the one of their
+    example.
+    """
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    copy.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
+    for output in copy.graph.output:
+        if output.type.tensor_type.shape.dim:
+            output.type.tensor_type.shape.dim[0].dim_value = 1
+    return copy
 
 
 def free_batch(model: onnx.ModelProto) -> onnx.ModelProto:

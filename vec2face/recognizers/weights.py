@@ -7,18 +7,21 @@ weights (their command line, a callback's name, a score) is replaced by an objec
 
 import pickle
 import re
-import struct
 import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from vec2face.runtime.files import InputError
 
-SUFFIXES = (".pt", ".pth", ".ckpt")
+SUFFIXES = (".pt", ".pth", ".ckpt", ".tar")
+"""Endings of checkpoints; ``.pth.tar`` is one."""
+
 _INSIDE = ("state_dict", "state_dict_backbone", "model_state_dict", "model")
 _SHOWN = 12
 
@@ -53,6 +56,7 @@ def read_checkpoint(path: Path | str) -> Any:
     """
     if not Path(path).is_file():
         raise InputError(f"{path}: no such checkpoint; give the path of a .pt, .pth or .ckpt file")
+    _refuse_other_zips(Path(path))
     allowed = [(_Inert, name) for name in _REPLACED]
     try:
         with torch.serialization.safe_globals(allowed):  # type: ignore[arg-type]
@@ -65,8 +69,24 @@ def read_checkpoint(path: Path | str) -> Any:
             f"{path}: it holds a {asked[1]} beside tensors, and building it could run any code; "
             "where it comes from, save the weights alone: torch.save(network.state_dict(), ...)"
         ) from error
-    except (OSError, EOFError, RuntimeError, ValueError, struct.error, zipfile.BadZipFile) as error:
+    except Exception as error:  # what a damaged file raises inside torch has no common base
         raise InputError(f"{path}: not a PyTorch checkpoint; download it again") from error
+
+
+def _refuse_other_zips(path: Path) -> None:
+    """Refuse TorchScript, and zips that unpack to far more than the file (nothing is read)."""
+    try:
+        with zipfile.ZipFile(path) as file:
+            members = file.infolist()
+    except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile):
+        return  # no zip; an older checkpoint is a bare pickle
+    if any("/code/" in member.filename for member in members):
+        raise InputError(
+            f"{path}: it is TorchScript, a program; save the weights alone: "
+            "torch.save(torch.jit.load(...).state_dict(), ...), or export it to ONNX"
+        )
+    if sum(member.file_size for member in members) > 16 * path.stat().st_size:
+        raise InputError(f"{path}: it unpacks to over 16 times its size; download it again")
 
 
 def read_state_dict(path: Path | str) -> dict[str, Tensor]:
@@ -77,9 +97,15 @@ def read_state_dict(path: Path | str) -> dict[str, Tensor]:
     Raises:
         InputError: as ``read_checkpoint``; and if the file holds no weights.
     """
-    content = read_checkpoint(path)
+    content = (
+        _read_safetensors(path) if Path(path).suffix == ".safetensors" else read_checkpoint(path)
+    )
+    if isinstance(content, Mapping) and "model_vec2face" in content:
+        raise InputError(f"{path}: it is a generator (paths.generator), not a recognizer")
     if isinstance(content, Mapping):
-        inner = next((content[k] for k in _INSIDE if isinstance(content.get(k), Mapping)), content)
+        inner: Any = next(
+            (content[k] for k in _INSIDE if isinstance(content.get(k), Mapping)), content
+        )
         if inner and all(isinstance(value, Tensor) for value in inner.values()):
             return {
                 str(name): value.float() if value.is_floating_point() else value
@@ -91,6 +117,13 @@ def read_state_dict(path: Path | str) -> dict[str, Tensor]:
     raise InputError(
         f"{path}: it holds {found}, not a state dict; save torch.save(network.state_dict(), ...)"
     )
+
+
+def _read_safetensors(path: Path | str) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise InputError(f"{path}: not a safetensors file ({error}); download it again") from error
 
 
 def load_into(network: nn.Module, tensors: Mapping[str, Tensor], where: Path | str) -> None:
