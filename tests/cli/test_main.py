@@ -122,7 +122,12 @@ def test_bad_input_is_one_line_on_stderr_and_exit_code_2(tmp_path):
 def test_check_prints_inputs_costs_and_shortages(store, capsys):
     """Of faces that are there and of a dataset that fits on no disk."""
     params = changed(
-        PAPER, paths__faces="faces", identities=10**9, subset__identities=2, subset__held_out=2
+        PAPER,
+        paths__faces="faces",
+        identities=10**9,
+        subset__identities=2,
+        subset__held_out=2,
+        training__batch=40,
     )
     Path("params.yaml").write_text(yaml.safe_dump(params.model_dump(mode="json")))
 
