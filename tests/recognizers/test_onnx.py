@@ -276,6 +276,20 @@ def test_files_with_the_wrong_input_are_refused(use, tmp_path):
             use(simple(file, **wrong))
 
 
+def test_a_loop_and_cut_weights_are_refused(path, tmp_path):
+    model = onnx.load(path)
+    body = helper.make_graph([], "b", [], [])
+    model.graph.node.append(helper.make_node("Loop", ["", ""], [], body=body))
+    (tmp_path / "a.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(InputError, match=r"a\.onnx: (it holds a loop|not an ONNX model)"):
+        OnnxRecognizer(tmp_path / "a.onnx")
+    model = onnx.load(path)
+    model.graph.initializer[0].raw_data = model.graph.initializer[0].raw_data[:-3]
+    (tmp_path / "a.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(InputError, match=r"a\.onnx: not an ONNX model"):
+        OnnxRecognizer(tmp_path / "a.onnx")
+
+
 def test_a_file_without_features_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"its output is \(3, 16, 16\) an image"):
         OnnxRecognizer(simple(tmp_path / "a.onnx"))

@@ -376,6 +376,7 @@ def changed(w, **more):
         ({"fc.weight": torch.zeros(24, 96)}, "no square map"),
         ({"bn1.weight": torch.zeros(3)}, r"of another shape: bn1.weight \(3,\) for \(8,\)"),
         ({"conv1.weight": None}, "no IResNet"),
+        ({"fc.weight": torch.zeros(())}, "shapes of no known network"),
     ],
 )
 def test_no_tensor_is_dropped_or_missed(tmp_path, change, said):

@@ -31,9 +31,13 @@ def read_model(path: Path | str) -> onnx.ModelProto:
     try:
         model = onnx.load(path)
         onnx.checker.check_model(model)
+        for tensor in model.graph.initializer:
+            numpy_helper.to_array(tensor)  # raises where data and shape differ
     except Exception as error:  # protobuf and the checker raise unrelated types
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise InputError(f"{path}: not an ONNX model ({reason}); download it again") from error
+    if any(node.op_type in ("Loop", "Scan") for node in model.graph.node):
+        raise InputError(f"{path}: it holds a loop, which could run for ever; export it without")
     stored = {tensor.name for tensor in model.graph.initializer}
     inputs = [value for value in model.graph.input if value.name not in stored]
     expected = "expected one float32 input of (batch, 3, S, S)"

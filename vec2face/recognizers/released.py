@@ -85,6 +85,10 @@ def read_recognizer(path: Path | str, convention: Convention | None = None) -> n
             own, architecture = _iresnet(own, path)
     except KeyError as error:
         raise InputError(f"{path}: incomplete, {error} is missing; download it again") from error
+    except InputError:
+        raise
+    except (ValueError, IndexError, TypeError, ArithmeticError) as error:
+        raise InputError(f"{path}: shapes of no known network ({error})") from error
     with torch.device("meta"):
         network = build_backbone(**architecture)
     load_into(network, own, path)
