@@ -11,6 +11,14 @@ from vec2face.cli import convert, main
 from vec2face.runtime.files import whole_file
 
 
+@pytest.fixture(autouse=True)
+def _heard():
+    """A shell's background job ignores Ctrl-C, and so do its children."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def interrupted(*_):
     """Half a file, and then Ctrl-C."""
     with whole_file("result.npy") as temporary:
