@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vec2face.config import Params
+from vec2face.config.params import Params
 from vec2face.faces.images import decode, encode
 from vec2face.planning.capacity import Machine, Networks, loads, networks, pairs_compared, sized
 from vec2face.recognizers.augment import augment

@@ -22,7 +22,7 @@ import torch
 from timm.models.vision_transformer import Attention
 from torch import Tensor
 
-from vec2face.config import Params
+from vec2face.config.params import Params
 from vec2face.generator.inference import arrange_for_inference
 from vec2face.generator.masks import masks
 from vec2face.generator.network import Vec2Face

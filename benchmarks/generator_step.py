@@ -29,7 +29,7 @@ import torchvision
 from timm.models.vision_transformer import Attention
 from torch import Tensor, nn
 
-from vec2face.config import Params
+from vec2face.config.params import Params
 from vec2face.generator import losses
 from vec2face.generator.batches import Batch, masked_batches
 from vec2face.generator.discriminator import PatchDiscriminator

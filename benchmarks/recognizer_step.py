@@ -21,7 +21,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from vec2face.config import Params, RecognizerConfig
+from vec2face.config.params import Params
+from vec2face.config.sections import RecognizerConfig
 from vec2face.recognizers.backbones import architecture, build_backbone
 from vec2face.recognizers.batches import Batch
 from vec2face.recognizers.step import RecognizerRun

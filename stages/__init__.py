@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 
 from stages.artifacts import artifacts
-from vec2face.config import Params
+from vec2face.config.params import Params
 from vec2face.runtime.files import InputError
 from vec2face.runtime.resume import FinishedElsewhereError
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from stages import run
 from stages.artifacts import artifacts
-from vec2face.config import Params
+from vec2face.config.params import Params
 from vec2face.dataset.generate import generate
 from vec2face.dataset.perturbation import Perturbation
 from vec2face.generator.inference import arrange_for_inference

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from stages import run
 from stages.artifacts import artifacts
-from vec2face.config import Params
+from vec2face.config.params import Params
 from vec2face.evaluation.comparison import compare, open_recognizers
 from vec2face.faces.benchmarks import find_benchmarks
 from vec2face.faces.source import open_source

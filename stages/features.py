@@ -11,7 +11,7 @@ from pathlib import Path
 
 from stages import run
 from stages.artifacts import artifacts
-from vec2face.config import Params
+from vec2face.config.params import Params
 from vec2face.faces.source import open_source
 from vec2face.recognizers.features import extract_to, open_recognizer
 from vec2face.runtime.files import link, sweep, whole_folder

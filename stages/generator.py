@@ -14,7 +14,7 @@ import pandas as pd
 
 from stages import run
 from stages.artifacts import artifacts
-from vec2face.config import Params
+from vec2face.config.params import Params
 from vec2face.faces.source import open_source
 from vec2face.generator.training import train_generator
 from vec2face.runtime.files import InputError, whole_file

@@ -14,7 +14,7 @@ import numpy as np
 
 from stages import run
 from stages.artifacts import artifacts
-from vec2face.config import Params
+from vec2face.config.params import Params
 from vec2face.identities.filter import certificate, sample_identities
 from vec2face.identities.pca import PCA
 from vec2face.runtime.files import whole_file, write_json

@@ -16,7 +16,7 @@ import numpy as np
 
 from stages import run
 from stages.artifacts import artifacts
-from vec2face.config import Params
+from vec2face.config.params import Params
 from vec2face.evaluation.quality import Subject, extract, measure
 from vec2face.faces.source import open_source
 from vec2face.generator.masks import masks

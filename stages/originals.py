@@ -9,7 +9,7 @@ generated set is compared with. Several processes share the copying, and a kille
 
 from stages import run
 from stages.artifacts import artifacts
-from vec2face.config import Params
+from vec2face.config.params import Params
 from vec2face.faces.source import open_source
 from vec2face.faces.subset import copy_rows, whole_people
 from vec2face.runtime.processes import processes

@@ -12,7 +12,7 @@ import numpy as np
 
 from stages import run
 from stages.artifacts import artifacts
-from vec2face.config import Params
+from vec2face.config.params import Params
 from vec2face.faces.source import open_readable
 from vec2face.identities.pca import PCA
 from vec2face.recognizers.features import extract_to, open_recognizer

@@ -17,7 +17,7 @@ import pandas as pd
 
 from stages import run
 from stages.artifacts import artifacts
-from vec2face.config import Params
+from vec2face.config.params import Params
 from vec2face.faces.source import open_readable
 from vec2face.recognizers.backbones import architecture
 from vec2face.recognizers.network import save_recognizer

@@ -7,7 +7,7 @@ Reads data/rendered/head.npz; writes data/rendered/benchmarks/<name>.bin.
 
 from stages import run
 from stages.artifacts import artifacts
-from vec2face.config import Params
+from vec2face.config.params import Params
 from vec2face.rendered.benchmarks import write_benchmark
 from vec2face.runtime.files import whole_folder
 

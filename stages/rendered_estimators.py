@@ -11,7 +11,7 @@ import torch
 
 from stages import run
 from stages.artifacts import artifacts
-from vec2face.config import Params
+from vec2face.config.params import Params
 from vec2face.evaluation.separability import describe
 from vec2face.faces.images import to_tensor
 from vec2face.faces.source import load_images, open_source

@@ -10,7 +10,7 @@ import sys
 
 from stages import run
 from stages.artifacts import artifacts
-from vec2face.config import Params
+from vec2face.config.params import Params
 from vec2face.rendered.stores import write_store
 from vec2face.runtime.files import InputError
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from stages import run
 from stages.artifacts import artifacts
-from vec2face.config import Params
+from vec2face.config.params import Params
 from vec2face.generator.released import open_generator
 from vec2face.identities.pca import PCA
 from vec2face.report.contents import Faces, contact_sheets, numbers

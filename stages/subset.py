@@ -14,7 +14,7 @@ import numpy as np
 
 from stages import run
 from stages.artifacts import artifacts
-from vec2face.config import Params
+from vec2face.config.params import Params
 from vec2face.faces.source import open_source, readable
 from vec2face.faces.subset import choose, choose_released, copy_rows
 from vec2face.runtime.processes import processes

@@ -3,7 +3,8 @@
 from pathlib import Path
 from typing import Any, TypeVar
 
-from vec2face.config import Params, Section
+from vec2face.config.params import Params
+from vec2face.config.sections import Section
 
 ROOT = Path(__file__).parents[1]
 SMOKE = Params.load(ROOT / "params/smoke.yaml")

@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from tests.parameters import SMOKE, changed
-from vec2face.config import RESERVED, Backbone, Benchmark, Params, Section
+from vec2face.config.bounds import Backbone, Benchmark
+from vec2face.config.params import RESERVED, Params
+from vec2face.config.sections import Section
 from vec2face.recognizers.backbones import DEPTHS, TRANSFORMERS
 from vec2face.rendered.benchmarks import PAIRS
 from vec2face.runtime.files import InputError

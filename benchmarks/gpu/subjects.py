@@ -17,7 +17,8 @@ import torch
 import torchvision
 from torch import nn
 
-from vec2face.config import Params, RecognizerConfig
+from vec2face.config.params import Params
+from vec2face.config.sections import RecognizerConfig
 from vec2face.faces.benchmarks import Benchmark
 from vec2face.faces.images import encode
 from vec2face.generator.batches import Batch, masked_batches

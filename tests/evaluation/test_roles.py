@@ -1,4 +1,4 @@
-from vec2face.config import OWN_SETS, RESERVED
+from vec2face.config.params import OWN_SETS, RESERVED
 from vec2face.evaluation.roles import OTHERS, ROLES, in_order
 
 

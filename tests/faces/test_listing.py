@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from vec2face.faces.listing import Names
+from vec2face.faces.named import Names
 from vec2face.faces.source import load_images, open_source
 from vec2face.runtime.files import InputError
 

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from tests import ranks
 from tests.rounding import TOLERANCE
-from vec2face.config import Params
+from vec2face.config.params import Params
 from vec2face.generator.step import GeneratorRun
 from vec2face.generator.training import train_generator
 from vec2face.runtime.checkpoint import Checkpoint

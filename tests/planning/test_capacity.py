@@ -10,7 +10,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.capacity import MARKS, report
-from vec2face.config import Params
+from vec2face.config.params import Params
 from vec2face.generator.network import Vec2Face
 from vec2face.planning.capacity import Load, Machine, loads, networks, pairs_compared, sized
 from vec2face.recognizers.backbones import build_backbone

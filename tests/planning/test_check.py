@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from vec2face.config import Params
+from vec2face.config.params import Params
 from vec2face.faces.benchmarks import save_benchmark
 from vec2face.faces.images import encode
 from vec2face.faces.record import RecordWriter

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from vec2face.config import Params
+from vec2face.config.params import Params
 from vec2face.generator.masks import masks
 from vec2face.generator.network import Vec2Face
 from vec2face.planning.cost import (

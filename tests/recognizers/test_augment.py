@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from tests.parameters import NONE, PAPER, changed
-from vec2face.config import Augmentation
+from vec2face.config.sections import Augmentation
 from vec2face.recognizers.augment import augment
 
 IMAGES = np.random.default_rng(0).integers(1, 256, (64, 32, 24, 3), np.uint8)

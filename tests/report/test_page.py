@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from vec2face.config import Params
+from vec2face.config.params import Params
 from vec2face.report.page import cards, page
 from vec2face.report.tables import tables
 

@@ -61,7 +61,7 @@ def test_comments_and_docstrings_change_no_stage(house):
         ("vec2face/randomness.py", {"evaluate", "dataset", "subset"}, {"rendered_geometry"}),
         ("vec2face/recognizers/vit.py", {"recognizer", "evaluate"}, {"subset", "identities"}),
         ("stages/dataset.py", {"dataset"}, set(PROGRAMS) - {"dataset"}),
-        ("vec2face/config.py", set(), set(PROGRAMS)),
+        ("vec2face/config/params.py", set(), set(PROGRAMS)),
     ],
 )
 def test_a_changed_module_changes_the_stages_that_reach_it(house, module, some, others):

@@ -7,7 +7,7 @@ from pathlib import Path
 import yaml
 from dvc.repo import Repo
 
-from vec2face.config import Params
+from vec2face.config.params import Params
 from vec2face.planning import check as preflight
 
 

@@ -18,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """Check; the exit code is 1 if an input is missing or unusable."""
-    from vec2face.config import Params  # noqa: PLC0415
+    from vec2face.config.params import Params  # noqa: PLC0415
     from vec2face.planning.check import expect, inspect, shortages, sustained  # noqa: PLC0415
     from vec2face.planning.cost import table  # noqa: PLC0415
 

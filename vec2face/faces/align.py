@@ -15,7 +15,8 @@ import numpy as np
 
 from vec2face.faces.headers import kind
 from vec2face.faces.images import decode
-from vec2face.faces.listing import Images, is_hidden, start_of
+from vec2face.faces.listing import start_of
+from vec2face.faces.named import Images, is_hidden
 from vec2face.faces.reading import reading
 from vec2face.runtime.files import InputError, inside, whole_folder
 from vec2face.runtime.progress import Progress

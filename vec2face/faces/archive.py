@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vec2face.faces.listing import Images, NamedFaces, Names, label_by_folder
+from vec2face.faces.named import Images, NamedFaces, Names, label_by_folder
 from vec2face.faces.reading import reading
 from vec2face.runtime.files import InputError
 

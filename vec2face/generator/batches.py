@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vec2face.config import Params
+from vec2face.config.params import Params
 from vec2face.faces.images import to_tensor
 from vec2face.generator.masks import masks
 from vec2face.randomness import stream

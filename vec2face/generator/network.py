@@ -20,7 +20,7 @@ from timm.models.vision_transformer import Attention, Block
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vec2face.config import GeneratorConfig
+from vec2face.config.sections import GeneratorConfig
 from vec2face.generator.masks import ROWS
 from vec2face.runtime.files import InputError, whole_file
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from vec2face.config import Training
+from vec2face.config.sections import Training
 from vec2face.generator.muon import Muon
 from vec2face.generator.network import Vec2Face
 

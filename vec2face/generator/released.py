@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from vec2face.config import GeneratorConfig
+from vec2face.config.sections import GeneratorConfig
 from vec2face.generator.masks import ROWS
 from vec2face.generator.network import Vec2Face
 from vec2face.recognizers.weights import SUFFIXES, load_into, read_checkpoint

@@ -14,7 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vec2face.config import Params, Training
+from vec2face.config.params import Params
+from vec2face.config.sections import Training
 from vec2face.generator import losses
 from vec2face.generator.batches import Batch, Piece
 from vec2face.generator.discriminator import PatchDiscriminator

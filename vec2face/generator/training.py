@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from vec2face.config import Params
+from vec2face.config.params import Params
 from vec2face.faces.source import Source
 from vec2face.generator.batches import masked_batches
 from vec2face.generator.network import Vec2Face

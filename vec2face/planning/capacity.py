@@ -7,7 +7,7 @@ all others hidden behind it: a bound from below. ``benchmarks/capacity.py`` prin
 import math
 from dataclasses import dataclass
 
-from vec2face.config import Params
+from vec2face.config.params import Params
 from vec2face.planning.cost import Cost, backbone_cost, generator_cost, pipeline_cost
 
 PCA_IMAGES, BENCHMARK_IMAGES = 5_822_653, 60_000  # MS1MV2; the paper's five benchmarks

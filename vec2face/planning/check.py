@@ -16,7 +16,7 @@ import torch
 from dvc.exceptions import NotDvcRepoError
 from dvc.repo import Repo
 
-from vec2face.config import Params
+from vec2face.config.params import Params
 from vec2face.faces.benchmarks import find_benchmarks, load_benchmark
 from vec2face.faces.source import open_source
 from vec2face.generator.losses import load_lpips

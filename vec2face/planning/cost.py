@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from vec2face.config import GeneratorConfig, Params
+from vec2face.config.params import Params
+from vec2face.config.sections import GeneratorConfig
 from vec2face.generator.discriminator import PatchDiscriminator
 from vec2face.generator.masks import ROWS
 from vec2face.generator.network import SIDE, Vec2Face

@@ -8,7 +8,7 @@ resolution, photometric change, random erasing. All numbers of one image come fr
 import cv2
 import numpy as np
 
-from vec2face.config import Augmentation
+from vec2face.config.sections import Augmentation
 from vec2face.randomness import stream
 
 DRAWS = 24

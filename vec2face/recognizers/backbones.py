@@ -5,7 +5,8 @@ from typing import Any, get_args
 
 from torch import nn
 
-from vec2face.config import Backbone, RecognizerConfig
+from vec2face.config.bounds import Backbone
+from vec2face.config.sections import RecognizerConfig
 from vec2face.recognizers.iresnet import Gate, IResNet
 
 DEPTHS = {

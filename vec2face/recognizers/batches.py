@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vec2face.config import Augmentation
+from vec2face.config.sections import Augmentation
 from vec2face.faces.images import to_tensor
 from vec2face.faces.source import Source, load_images
 from vec2face.randomness import stream

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vec2face.config import RecognizerConfig
+from vec2face.config.sections import RecognizerConfig
 from vec2face.randomness import torch_seed
 from vec2face.recognizers.backbones import architecture, build_backbone
 from vec2face.recognizers.batches import Batch

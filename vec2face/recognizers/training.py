@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from vec2face.config import RecognizerConfig
+from vec2face.config.sections import RecognizerConfig
 from vec2face.faces.source import Source
 from vec2face.randomness import torch_seed
 from vec2face.recognizers.batches import augmented_batches, reader

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vec2face.config import Augmentation, RecognizerConfig
+from vec2face.config.sections import Augmentation, RecognizerConfig
 from vec2face.faces.images import to_tensor
 from vec2face.randomness import stream, torch_seed
 from vec2face.recognizers.iresnet import IResNet

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from vec2face.config import Params
+from vec2face.config.params import Params
 from vec2face.dataset.perturbation import shares
 from vec2face.evaluation.roles import Evaluation
 from vec2face.evaluation.separability import similarities

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from vec2face.config import Params
+from vec2face.config.params import Params
 from vec2face.evaluation.roles import in_order
 from vec2face.report.tables import STANDARD, Table, title
 

@@ -5,7 +5,7 @@ module that its program can reach by imports. A changed function therefore rerun
 that can reach its module. Comments and docstrings are cut out before, so that they rerun nothing.
 Unfinished work is named by the same lines (``vec2face.runtime.resume``).
 
-``vec2face/config.py`` is left out: it holds no value that decides a byte, and the keys of
+``vec2face/config`` is left out: it holds no value that decides a byte, and the keys of
 ``params.yaml`` that do are dependencies of their own.
 """
 
@@ -17,7 +17,7 @@ from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-LEFT_OUT = ("vec2face/config.py",)
+LEFT_OUT = "vec2face/config/"
 
 
 def code_of(stage: str, root: Path = ROOT) -> str:
@@ -30,7 +30,8 @@ def code_of(stage: str, root: Path = ROOT) -> str:
         stage: its program's name in ``stages/``.
         root: the folder of ``stages`` and ``vec2face``.
     """
-    modules = reached(f"stages/{stage}.py", root) - set(LEFT_OUT)
+    reachable = reached(f"stages/{stage}.py", root)
+    modules = {module for module in reachable if not module.startswith(LEFT_OUT)}
     data = {
         file.relative_to(root).as_posix()
         for folder in {(root / module).parent for module in modules} - {root / "vec2face"}

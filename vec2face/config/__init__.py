@@ -1,0 +1,1 @@
+"""One typed, validated view of ``params.yaml``."""

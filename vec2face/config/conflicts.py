@@ -1,0 +1,95 @@
+"""Values that are possible by themselves and not together: a line for each, with its key."""
+
+import math
+from collections.abc import Iterator
+
+from vec2face.config.sections import (
+    GeneratorConfig,
+    Masks,
+    RecognizerConfig,
+    Rendered,
+    Subset,
+    Training,
+)
+
+WEIGHTS = 10**10
+"""Largest number of a generator's weights, about; the paper's has 2 10^8."""
+
+
+def in_masks(key: str, masks: Masks) -> Iterator[str]:
+    """Name a mean outside its bounds."""
+    if not masks.minimum <= masks.mean <= masks.maximum:
+        numbers = f"{masks.minimum:g}, {masks.mean:g}, {masks.maximum:g}"
+        yield f"{key}.masks: minimum <= mean <= maximum, not {numbers}"
+
+
+def in_batch(key: str, batch: int, micro_batch: int | None) -> Iterator[str]:
+    """Name a micro-batch that does not divide its batch."""
+    if micro_batch and batch % micro_batch:
+        yield f"{key}.micro_batch: {micro_batch} does not divide {key}.batch = {batch}"
+
+
+def in_generator(g: GeneratorConfig, t: Training, subset: Subset) -> Iterator[str]:
+    """Name conflicts of the generator and its training."""
+    w = t.losses
+    yield from in_masks("training", t.masks)
+    yield from in_batch("training", t.batch, t.micro_batch)
+    block = 4 + 2 * g.mlp_ratio  # weights, in widths squared
+    blocks = g.encoder_blocks * g.width**2 + g.decoder_blocks * g.decoder_width**2
+    levels = 18 * g.residual_blocks * sum(c**2 for c in (*g.channels, g.front_channels))
+    weights = block * blocks + levels
+    if weights > WEIGHTS:
+        yield (
+            f"generator: width, decoder_width, blocks, mlp_ratio, channels, front_channels and "
+            f"residual_blocks make about {weights:.0e} weights, above {WEIGHTS:.0e}"
+        )
+    if int(g.mlp_ratio * min(g.width, g.decoder_width)) < 1:
+        yield f"generator.mlp_ratio: {g.mlp_ratio:g} leaves nothing of the width"
+    if len(t.discriminator.kernels) - 1 > t.discriminator.width // 2:
+        yield "training.discriminator.kernels: more than half of its width"
+    if t.warmup > t.steps:
+        yield f"training.warmup: {t.warmup} is above training.steps = {t.steps}"
+    most = subset.identities * subset.images_per_identity
+    if subset.rule == "paper" and t.batch > most:
+        yield f"training.batch: {t.batch} is above the {most} images that subset asks for"
+    kinds = (w.mse, w.gradient, w.lpips, w.perceptual, w.ssim, w.token, w.identity, w.adversarial)
+    if not any(kinds):
+        yield "training.losses: all weights are 0, so nothing would be learnt"
+    if w.identity_full < w.identity_start:
+        yield f"training.losses.identity_full: at least identity_start = {w.identity_start:g}"
+    if w.lpips and not t.lpips_weights:
+        yield "training.lpips_weights: names no file; training.losses.lpips needs one"
+
+
+def in_recognizer(fr: RecognizerConfig, identities: int, images: int) -> Iterator[str]:
+    """Name conflicts of the recognizer, trained on so many identities with so many images each."""
+    yield from in_batch("fr", fr.batch, fr.micro_batch)
+    if fr.widths and fr.backbone.startswith("vit"):
+        yield f"fr.widths: [] for {fr.backbone}, which has its own"
+    elif len(fr.widths) not in (0, 4):
+        yield f"fr.widths: four numbers or none, not {len(fr.widths)}"
+    if fr.warmup > fr.epochs:
+        yield f"fr.warmup: {fr.warmup:g} is above fr.epochs = {fr.epochs}"
+    if fr.margin > math.pi / 2:
+        yield f"fr.margin: at most half of pi, not {fr.margin:g}"
+    most = identities * images
+    if fr.batch > most and fr.micro_batch and most % fr.micro_batch:
+        yield (
+            f"fr.batch: {fr.batch} is above the {most} images of identities x "
+            f"images_per_identity, which fr.micro_batch = {fr.micro_batch} does not divide"
+        )
+
+
+def in_subset(subset: Subset, seed: int) -> Iterator[str]:
+    """Name a seed that the released rule cannot take."""
+    if subset.rule == "released" and seed >= 2**32:
+        yield f"seed: below 2^32 for subset.rule: released, whose generator takes no {seed}"
+
+
+def in_rendered(rendered: Rendered) -> Iterator[str]:
+    """Name what the rendered faces lack, or have twice."""
+    benchmarks = rendered.benchmarks.names
+    if len(set(benchmarks)) < len(benchmarks):
+        yield "rendered.benchmarks.names: a name occurs twice"
+    if missing := {"faces", "pca", "estimators"} - rendered.stores.keys():
+        yield f"rendered.stores: {sorted(missing)[0]} is missing"

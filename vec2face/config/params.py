@@ -1,0 +1,154 @@
+"""``params.yaml`` as a whole: what an experiment may change, read and checked.
+
+Hardware (devices, workers, threads) is not here: it comes from the environment.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
+
+from vec2face.config import conflicts
+from vec2face.config.bounds import Count, Name, Place, Positive, Several, Share, number
+from vec2face.config.sections import (
+    GeneratorConfig,
+    Paths,
+    RecognizerConfig,
+    Rendered,
+    Sampling,
+    Section,
+    Subset,
+    Training,
+)
+from vec2face.runtime.files import InputError
+
+OWN_SETS = ("generated", "real")
+"""The training sets of every run (``evaluation.roles`` says what their recognizers are)."""
+
+RESERVED = ("untrained", "estimator", "second")
+"""Recognizers of every run that no training set may be named after."""
+
+
+class Params(Section):
+    """The whole file."""
+
+    seed: Annotated[int, Field(ge=0, lt=2**63), BeforeValidator(number)]
+    world: Literal["rendered", "photos", "paper"]
+    image_size: Count
+    paths: Paths
+    subset: Subset
+    generator: GeneratorConfig
+    training: Training
+    tau: Annotated[float, Field(gt=-1, le=1), BeforeValidator(number)]
+    identities: Several
+    images_per_identity: Count
+    sigma: list[Positive]
+    sigma_share: list[Share]
+    min_similarity: Annotated[float, Field(ge=-1, lt=1), BeforeValidator(number)]
+    sampling: Sampling
+    training_sets: dict[Name, Place]  # name -> store that a recognizer is trained on
+    fr: RecognizerConfig
+    rendered: Rendered
+
+    @field_validator("sigma", "sigma_share", mode="before")
+    @classmethod
+    def _listed(cls, value: Any) -> Any:
+        return value if isinstance(value, list) else [value]
+
+    @field_validator("training_sets")
+    @classmethod
+    def _named_apart(cls, value: dict[str, str]) -> dict[str, str]:
+        if taken := value.keys() & set(RESERVED):
+            raise ValueError(f"{sorted(taken)[0]!r} is the name of another recognizer; choose one")
+        if missing := set(OWN_SETS) - value.keys():
+            raise ValueError(f"{sorted(missing)[0]} is missing; the comparison needs it")
+        return value
+
+    @field_validator("image_size")
+    @classmethod
+    def _doubles_up_from_seven(cls, value: int) -> int:
+        if value not in (56, 112, 224):
+            raise ValueError("must be 56, 112 or 224: the decoder doubles up from 7 x 7")
+        return value
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_sigma_has_share_one(cls, values: Any) -> Any:
+        # `-S sigma=0.3` alone means: all images at that sigma.
+        if isinstance(values, dict) and isinstance(values.get("sigma"), int | float | str):
+            values = {**values, "sigma_share": [1.0]}
+        return values
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Params":
+        if len(self.sigma) != len(self.sigma_share):
+            raise ValueError(
+                f"sigma_share: {len(self.sigma_share)} shares for {len(self.sigma)} values of sigma"
+            )
+        if abs(sum(self.sigma_share) - 1) > 1e-6:
+            raise ValueError(f"sigma_share: shares sum to {sum(self.sigma_share):g}, not to 1")
+        levels = self.image_size.bit_length() - (7).bit_length() + 1
+        if len(self.generator.channels) != levels:
+            raise ValueError(
+                f"generator.channels: image_size {self.image_size} needs {levels} levels, "
+                f"not {len(self.generator.channels)}"
+            )
+        for name in ("encoder", "decoder"):
+            width = self.generator.width if name == "encoder" else self.generator.decoder_width
+            heads = getattr(self.generator, f"{name}_heads")
+            if width % heads:
+                raise ValueError(f"generator.{name}_heads: {heads} does not divide width {width}")
+        return self
+
+    @classmethod
+    def load(cls, path: Path | str = "params.yaml") -> "Params":
+        """Read and check a parameter file.
+
+        Raises:
+            InputError: the file is missing or no YAML, or a key is unknown, missing or out of
+                bounds; the message names file and key.
+        """
+        try:
+            content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        except OSError as error:
+            raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+        except (yaml.YAMLError, ValueError, RecursionError) as error:
+            raise InputError(f"{path}: is not YAML: {error}") from error
+        try:
+            params = cls.model_validate(content)
+        except ValidationError as error:
+            lines = [
+                _key(e["loc"]) + e["msg"].removeprefix("Value error, ") for e in error.errors()
+            ]
+        else:
+            lines = list(params.conflicts())
+        if lines:
+            raise InputError(f"{path}: change these keys:\n" + "\n".join(f"  {x}" for x in lines))
+        return params
+
+    def conflicts(self) -> Iterator[str]:
+        """Name values that are possible by themselves, and not together."""
+        yield from conflicts.in_subset(self.subset, self.seed)
+        yield from conflicts.in_generator(self.generator, self.training, self.subset)
+        yield from conflicts.in_masks("sampling", self.sampling.masks)
+        yield from conflicts.in_recognizer(self.fr, self.identities, self.images_per_identity)
+        yield from conflicts.in_rendered(self.rendered)
+
+    def doubts(self) -> Iterator[str]:
+        """Say what is allowed, and most likely not meant."""
+        if self.paths.pca_faces == self.paths.faces:
+            yield (
+                "paths.pca_faces: the same as paths.faces; the identities will resemble those that "
+                "train the generator. Other people are better"
+            )
+        if self.paths.second_recognizer == self.paths.recognizer:
+            yield (
+                "paths.second_recognizer: the same as paths.recognizer, so the images are judged "
+                "by what they were trained on. Another recognizer is better"
+            )
+
+
+def _key(place: tuple[int | str, ...]) -> str:
+    return ".".join(str(part)[:80] for part in place) + ": " if place else ""
