@@ -209,11 +209,3 @@ def test_a_state_is_due_when_the_seconds_have_passed_since_the_last(tmp_path, mo
     monkeypatch.setenv("VEC2FACE_CHECKPOINT_SECONDS", "often")
     with pytest.raises(InputError, match="VEC2FACE_CHECKPOINT_SECONDS.*'often'"):
         Checkpoint(tmp_path)
-
-
-def test_clear_removes_the_folder(tmp_path):
-    checkpoint = Checkpoint(tmp_path / "run")
-    checkpoint.save(1, {})
-    checkpoint.clear()
-    checkpoint.clear()
-    assert not (tmp_path / "run").exists()

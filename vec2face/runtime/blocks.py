@@ -97,11 +97,6 @@ class Blocks:
         parts = [self[number] for number in numbers]
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
-    def remove(self, numbers: Iterable[int]) -> None:
-        """Delete the files of blocks whose result is safe elsewhere."""
-        for number in numbers:
-            self.path(number).unlink(missing_ok=True)
-
 
 def _read(path: Path) -> Arrays:
     data = path.read_bytes()

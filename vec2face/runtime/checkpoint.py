@@ -124,10 +124,6 @@ class Checkpoint:
             )
         return step, state
 
-    def clear(self) -> None:
-        """Remove the folder with all its states, once the result is written."""
-        shutil.rmtree(self.folder, ignore_errors=True)
-
 
 def _remove(path: Path) -> None:
     """Remove a state with its checksum, also a folder in its place."""
