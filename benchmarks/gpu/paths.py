@@ -34,7 +34,8 @@ from vec2face.generator.network import Vec2Face
 from vec2face.recognizers.backbones import architecture
 from vec2face.recognizers.features import NetworkRecognizer, open_network
 from vec2face.recognizers.network import embed, untrained_recognizer
-from vec2face.recognizers.onnx import OnnxRecognizer, export
+from vec2face.recognizers.onnx import OnnxRecognizer
+from vec2face.recognizers.onnx_export import export
 from vec2face.runtime.checkpoint import Checkpoint
 from vec2face.runtime.processes import Group, processes
 

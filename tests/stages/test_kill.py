@@ -26,7 +26,7 @@ from vec2face.faces.record import RecordWriter
 from vec2face.generator.network import Vec2Face
 from vec2face.recognizers import features as extraction
 from vec2face.recognizers.network import build_backbone, save_recognizer
-from vec2face.recognizers.onnx import export
+from vec2face.recognizers.onnx_export import export
 from vec2face.runtime.blocks import Blocks
 from vec2face.runtime.files import InputError, fingerprint
 
