@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from vec2face.faces.database import DatabaseWriter
-from vec2face.faces.record import RecordWriter
+from vec2face.faces.record_writer import RecordWriter
 from vec2face.faces.source import open_source
 from vec2face.faces.subset import choose, choose_released
 

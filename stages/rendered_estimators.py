@@ -18,7 +18,7 @@ from vec2face.faces.source import load_images, open_source
 from vec2face.faces.store import FaceStore
 from vec2face.recognizers.iresnet import IResNet
 from vec2face.recognizers.network import embed
-from vec2face.recognizers.onnx import export
+from vec2face.recognizers.onnx_export import export
 from vec2face.recognizers.training import train_recognizer
 from vec2face.rendered.estimators import (
     SIZE,

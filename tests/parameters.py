@@ -26,4 +26,19 @@ def changed(section: S, **values: Any) -> S:
     return type(section).model_validate(content)
 
 
+TINY = changed(
+    PAPER.generator,
+    width=16,
+    decoder_width=24,
+    encoder_blocks=2,
+    encoder_heads=2,
+    decoder_blocks=1,
+    decoder_heads=3,
+    front_channels=8,
+    channels=(4, 8),
+    groups=4,
+    position_std=0.5,
+)
+"""A generator of images of 14 pixels."""
+
 NONE = changed(PAPER.fr.augment, flip=0, crop=0, low_resolution=0, photometric=0, erasing=0)

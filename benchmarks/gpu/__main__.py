@@ -20,7 +20,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks.gpu import others, paths, rates, timing
+from benchmarks.gpu import others, paths, throughput, timing
 from benchmarks.gpu.runner import Figures, run_piece
 
 PIECES = ("card", "paths", "throughput", "filter", "profile")
@@ -51,7 +51,7 @@ def main(arguments: list[str] | None = None) -> int:
     ceiling = timing.ceiling(card)
     rows = {
         "paths": (paths.rows, (place, asked.tiny)),
-        "throughput": (rates.rows, (place, asked.tiny, ceiling)),
+        "throughput": (throughput.rows, (place, asked.tiny, ceiling)),
         "filter": (others.filter_rows, (asked.tiny,)),
         "profile": (others.profile_rows, (place, asked.tiny)),
     }

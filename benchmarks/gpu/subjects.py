@@ -22,6 +22,7 @@ from vec2face.config.sections import RecognizerConfig
 from vec2face.faces.benchmarks import Benchmark
 from vec2face.faces.images import encode
 from vec2face.generator.batches import Batch, masked_batches
+from vec2face.generator.masks import masks
 from vec2face.generator.network import Vec2Face
 from vec2face.generator.step import GeneratorRun
 from vec2face.planning.cost import pipeline_cost
@@ -236,3 +237,8 @@ def benchmark(pairs: int, size: int) -> Benchmark:
     other = np.where(same, np.arange(pairs), (np.arange(pairs) + 1) % pairs)
     order = np.stack([np.arange(pairs), pairs + other], 1).ravel()
     return Benchmark("made up", [encode(pictures[i]) for i in order], same)
+
+
+def drawn(first: int, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the masks of some samples, as ``params.yaml`` draws them for generation."""
+    return masks(0, first, count, 0.1, 1.0, 0.15)

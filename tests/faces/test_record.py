@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vec2face.faces.record import MAGIC, RecordFile, RecordWriter, frame, pack
+from vec2face.faces.record import MAGIC, RecordFile, frame, pack
+from vec2face.faces.record_writer import RecordWriter
 from vec2face.faces.source import RecordSource, open_source
 from vec2face.runtime.files import InputError
 

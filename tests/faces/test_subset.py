@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vec2face.faces.images import encode
-from vec2face.faces.record import RecordWriter
+from vec2face.faces.record_writer import RecordWriter
 from vec2face.faces.source import open_source
 from vec2face.faces.subset import choose, choose_released, copy_rows, whole_people
 from vec2face.runtime.files import InputError

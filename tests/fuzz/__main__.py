@@ -2,6 +2,7 @@
 
     python -m tests.fuzz --count 20000             # to each reader; minutes
     python -m tests.fuzz --count 20000 lmdb tar    # to these
+    python -m tests.fuzz --first 20000 --count 500 # others than before: numbers 20000 to 20499
     python -m tests.fuzz lmdb --only 4711          # one input again, with its traceback
 
 An input is read, or it is refused by one clear error; anything else is a fault: another exception,
@@ -67,18 +68,18 @@ def work(name: str, sound: list[bytes], folder: Path, span: range, now: Any, pip
         pipe.send((number, attempt(READERS[name], folder, data)))
 
 
-def try_all(name: str, count: int) -> tuple[Counter[str], dict[int, str]]:
-    """Try ``count`` inputs; return how many were read, refused and at fault, and the faults."""
+def try_all(name: str, span: range) -> tuple[Counter[str], dict[int, str]]:
+    """Try inputs by number; return how many were read, refused and at fault, and the faults."""
     counts: Counter[str] = Counter()
     faults: dict[int, str] = {}
     with prepared(name) as (folder, sound):
-        first = 0
-        while first < count:
+        first = span.start
+        while first < span.stop:
             now: Synchronized[int] = _fork.Value("q", first)
             mine, theirs = _fork.Pipe(duplex=False)
             child = _fork.Process(
                 target=work,
-                args=(name, sound, folder, range(first, count), now, theirs),
+                args=(name, sound, folder, range(first, span.stop), now, theirs),
                 daemon=True,
             )
             child.start()
@@ -93,7 +94,7 @@ def try_all(name: str, count: int) -> tuple[Counter[str], dict[int, str]]:
                         faults[first - 1] = what
                 child.kill()
             child.join()
-            if first < count:
+            if first < span.stop:
                 number = now.value
                 slow = child.exitcode == -signal.SIGKILL
                 faults[number] = f"more than {SECONDS} s" if slow else f"exit {child.exitcode}"
@@ -123,6 +124,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
     parser.add_argument("readers", nargs="*", choices=[[], *READERS], metavar="reader", default=[])
     parser.add_argument("--count", type=int, default=1000, help="inputs for each reader")
+    parser.add_argument("--first", type=int, default=0, help="number of the first input")
     parser.add_argument("--only", type=int, help="read this one input and keep it")
     given = parser.parse_args()
     names = given.readers or list(READERS)
@@ -140,7 +142,7 @@ def main() -> int:
     print(f"{'reader':14}{'inputs':>9}{'read':>9}{'refused':>9}{'faults':>8}{'seconds':>9}")
     for name in names:
         start = time.monotonic()
-        counts, faults = try_all(name, given.count)
+        counts, faults = try_all(name, range(given.first, given.first + given.count))
         numbers = [counts[key] for key in ("read", "refused", "faults")]
         print(
             f"{name:14}{sum(numbers):9}{numbers[0]:9}{numbers[1]:9}{numbers[2]:8}"

@@ -7,7 +7,7 @@ import torch
 from tests.parameters import SMOKE, changed
 from tests.rounding import in_float64
 from vec2face.recognizers.iresnet import IResNet
-from vec2face.recognizers.onnx import export
+from vec2face.recognizers.onnx_export import export
 
 PEOPLE, DIMENSION = 24, 16
 

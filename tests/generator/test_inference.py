@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from tests.parameters import PAPER, changed
+from tests.parameters import PAPER, TINY, changed
 from tests.rounding import UNSEEN
 from vec2face.generator.inference import (
     PointwiseConv,
@@ -17,18 +17,8 @@ from vec2face.generator.inference import (
 from vec2face.generator.masks import masks
 from vec2face.generator.network import Vec2Face
 
-SIZES = changed(
-    PAPER.generator,
-    width=16,
-    decoder_width=24,
-    encoder_blocks=2,
-    encoder_heads=2,
-    decoder_blocks=1,
-    decoder_heads=3,
-    front_channels=8,
-    channels=(16, 128, 32, 32),  # fine to coarse; 128 at 28 pixels: by Winograd
-    position_std=0.5,
-)
+# fine to coarse; 128 at 28 pixels: by Winograd
+SIZES = changed(TINY, channels=(16, 128, 32, 32), groups=PAPER.generator.groups)
 
 
 def built(**changes):

@@ -5,31 +5,17 @@ import torch
 from timm.models.vision_transformer import Attention
 from torch import nn
 
-from tests.parameters import PAPER, changed
+from tests.parameters import PAPER, TINY
 from vec2face.generator.discriminator import PatchDiscriminator
 from vec2face.generator.masks import ROWS, masks
 from vec2face.generator.network import Vec2Face
 from vec2face.runtime.files import InputError
 
-SMALL = changed(
-    PAPER.generator,
-    width=16,
-    decoder_width=24,
-    encoder_blocks=2,
-    encoder_heads=2,
-    decoder_blocks=1,
-    decoder_heads=3,
-    front_channels=8,
-    channels=(4, 8),
-    groups=4,
-    position_std=0.5,
-)
-
 
 @pytest.fixture
 def generator():
     torch.manual_seed(0)
-    return Vec2Face(SMALL, dimension=6).eval()
+    return Vec2Face(TINY, dimension=6).eval()
 
 
 def test_the_papers_model_has_the_papers_size():
@@ -118,7 +104,7 @@ def test_a_saved_generator_comes_back_whole(generator, tmp_path):
     generator.standardise(torch.arange(6.0), 2.0)
     generator.save(tmp_path / "g.safetensors")
     again = Vec2Face.load(tmp_path / "g.safetensors")
-    assert (again.config, again.dimension, again.image_size) == (SMALL, 6, 14)
+    assert (again.config, again.dimension, again.image_size) == (TINY, 6, 14)
     assert not again.training
     for name, tensor in generator.state_dict().items():
         assert torch.equal(tensor, again.state_dict()[name]), name

@@ -9,7 +9,7 @@ import torch
 from vec2face.config.params import Params
 from vec2face.faces.benchmarks import save_benchmark
 from vec2face.faces.images import encode
-from vec2face.faces.record import RecordWriter
+from vec2face.faces.record_writer import RecordWriter
 from vec2face.planning import check as preflight
 from vec2face.planning.cost import StageCost, backbone_cost, file_cost
 

@@ -14,7 +14,7 @@ from vec2face.planning.cost import (
     table,
 )
 from vec2face.recognizers.backbones import build_backbone
-from vec2face.recognizers.onnx import export
+from vec2face.recognizers.onnx_export import export
 
 
 def test_a_convolution_costs_what_the_formula_says():

@@ -13,7 +13,7 @@ from vec2face.faces.store_writer import FaceStoreWriter
 from vec2face.recognizers import features
 from vec2face.recognizers.backbones import build_backbone
 from vec2face.recognizers.network import save_recognizer
-from vec2face.recognizers.onnx import export
+from vec2face.recognizers.onnx_export import export
 from vec2face.runtime.files import InputError
 
 

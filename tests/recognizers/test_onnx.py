@@ -14,7 +14,8 @@ from vec2face.evaluation.verification import evaluate
 from vec2face.faces.benchmarks import load_benchmark
 from vec2face.faces.images import to_tensor
 from vec2face.faces.source import load_images, open_source
-from vec2face.recognizers.onnx import OnnxRecognizer, export, to_torch
+from vec2face.recognizers.onnx import OnnxRecognizer, to_torch
+from vec2face.recognizers.onnx_export import export
 from vec2face.recognizers.onnx_graph import fixed_batch, free_batch, read_model
 from vec2face.runtime.files import InputError
 

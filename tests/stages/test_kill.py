@@ -22,11 +22,11 @@ from vec2face.evaluation import comparison, quality
 from vec2face.faces import subset as copying
 from vec2face.faces.benchmarks import save_benchmark
 from vec2face.faces.images import encode
-from vec2face.faces.record import RecordWriter
+from vec2face.faces.record_writer import RecordWriter
 from vec2face.generator.network import Vec2Face
 from vec2face.recognizers import features as extraction
 from vec2face.recognizers.network import build_backbone, save_recognizer
-from vec2face.recognizers.onnx import export
+from vec2face.recognizers.onnx_export import export
 from vec2face.runtime.blocks import Blocks
 from vec2face.runtime.files import InputError, fingerprint
 

@@ -19,7 +19,7 @@ from tests.recognizers.test_released import iresnet_weights
 from vec2face.cli import main
 from vec2face.faces.benchmarks import save_benchmark
 from vec2face.faces.images import decode, encode, to_uint8
-from vec2face.faces.record import RecordWriter
+from vec2face.faces.record_writer import RecordWriter
 from vec2face.faces.source import open_source
 from vec2face.generator.masks import masks
 from vec2face.generator.released import import_generator

@@ -17,7 +17,7 @@ from tests import ranks
 from tests.faces.readers import Rows, lmdb_of
 from vec2face.faces.convert import convert
 from vec2face.faces.images import encode
-from vec2face.faces.record import RecordWriter
+from vec2face.faces.record_writer import RecordWriter
 from vec2face.runtime.files import InputError
 
 ROOT = Path(__file__).parents[2]

@@ -7,9 +7,9 @@ from torch import nn
 
 from stages import features, subset
 from vec2face.faces.images import encode
-from vec2face.faces.record import RecordWriter
+from vec2face.faces.record_writer import RecordWriter
 from vec2face.faces.source import load_images, open_source
-from vec2face.recognizers.onnx import export
+from vec2face.recognizers.onnx_export import export
 from vec2face.runtime.files import InputError
 
 PEOPLE, SIZE = 9, 12

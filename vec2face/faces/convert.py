@@ -18,7 +18,7 @@ import numpy as np
 from vec2face.faces.database import DatabaseWriter
 from vec2face.faces.headers import kind
 from vec2face.faces.images import decode
-from vec2face.faces.record import RecordWriter
+from vec2face.faces.record_writer import RecordWriter
 from vec2face.faces.source import Corrupt, Source, readable
 from vec2face.faces.store_writer import FaceStoreWriter
 from vec2face.runtime.files import InputError, whole_file, whole_folder, write_json

@@ -8,8 +8,7 @@ keys, N and the number of identities. msgpack is data only: nothing in it can ru
 import io
 from functools import cached_property
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import lmdb
 import msgpack
@@ -17,7 +16,7 @@ import numpy as np
 
 from vec2face.faces.btree import BTree
 from vec2face.faces.reading import array_of, reading
-from vec2face.runtime.files import InputError
+from vec2face.runtime.files import InputError, Unfinished
 
 _BATCH = 1000  # rows written in one transaction
 _REMEDY = "copy or make the database again"
@@ -122,10 +121,10 @@ class DatabaseSource:
         return f"{self.path}, key {bytes(self._keys[i]).decode(errors='replace')}"
 
 
-class DatabaseWriter:
+class DatabaseWriter(Unfinished):
     """Write the authors' LMDB into one file; keys are the rows' numbers.
 
-    A context manager. The file is complete only after the block has ended well.
+    The file is complete only after the block has ended well.
     """
 
     def __init__(self, path: Path | str):
@@ -177,17 +176,3 @@ class DatabaseWriter:
     def discard(self) -> None:
         """Close an unfinished file, which stays unreadable: it has no ``__keys__``."""
         self._env.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if kind is None:
-            self.close()
-        else:
-            self.discard()

@@ -17,24 +17,20 @@ DCFace's files have the label 0 everywhere; ``list.txt`` beside them has lines `
 and the folder in the path is the identity.
 """
 
-import contextlib
 import mmap
 import struct
-from array import array
 from pathlib import Path
-from types import TracebackType
-from typing import BinaryIO, Self
 
 import numpy as np
 
 from vec2face.runtime.files import InputError
 
 MAGIC = 0xCED7230A
+LARGEST_LABEL = 2**24  # above this a float32 skips integers
 _MAGIC_BYTES = struct.pack("<I", MAGIC)
 _HEAD = struct.Struct("<IfQQ")
 _PLAIN = struct.Struct("<III")  # magic, part and length, flag
 _LENGTH_BITS = 29
-_LARGEST_LABEL = 2**24  # above this a float32 skips integers
 _AT_ONCE = 2**16  # records whose labels are read together
 _KEPT = 16  # records read whose pages the map keeps
 
@@ -82,60 +78,6 @@ def _aligned_magics(payload: bytes) -> list[int]:
             found.append(at)
         at = payload.find(_MAGIC_BYTES, at + (4 if at % 4 == 0 else 1))
     return found
-
-
-class RecordWriter:
-    """Write ``path`` and its ``.idx`` in insightface's layout, with a header record.
-
-    A context manager; the header is completed when the block ends. Images get the keys 1, 2, ...
-    """
-
-    def __init__(self, path: Path | str):
-        self.path = Path(path)
-        self.images = 0
-        self._offsets = array("q", [0])
-        self._file: BinaryIO = self.path.open("wb")
-        self._write_header()
-
-    def _write_header(self) -> None:
-        # No identity records follow, so the range of their keys is empty.
-        first = float(self.images + 1)
-        self._file.seek(0)
-        self._file.write(frame(pack(b"", 0, 0, (first, first))))
-
-    def append(self, data: bytes, label: int) -> None:
-        """Add one encoded image."""
-        if not 0 <= label <= _LARGEST_LABEL or self.images >= _LARGEST_LABEL:
-            raise ValueError(f"labels and keys are 0 .. {_LARGEST_LABEL} in a record, not {label}")
-        self.images += 1
-        self._offsets.append(self._file.tell())
-        self._file.write(frame(pack(data, label, self.images)))
-
-    def close(self) -> None:
-        """Complete the header and write the index."""
-        self._write_header()
-        self._file.close()
-        with self.path.with_suffix(".idx").open("w") as index:
-            index.writelines(f"{key}\t{offset}\n" for key, offset in enumerate(self._offsets))
-
-    def discard(self) -> None:
-        """Close an unfinished file, which stays unreadable: it has no index."""
-        with contextlib.suppress(OSError):  # on a full disk not even this succeeds
-            self._file.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if kind is None:
-            self.close()
-        else:
-            self.discard()
 
 
 class RecordFile:
@@ -262,7 +204,7 @@ class RecordFile:
                 if not skip:
                     raise
                 values[n] = -1
-        wrong = ~(values >= 0) | (values != np.floor(values)) | (values > _LARGEST_LABEL)
+        wrong = ~(values >= 0) | (values != np.floor(values)) | (values > LARGEST_LABEL)
         if wrong.any() and not skip:
             i = int(wrong.argmax())
             raise InputError(

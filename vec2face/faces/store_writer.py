@@ -9,7 +9,7 @@ from typing import Any, BinaryIO, Self
 
 import numpy as np
 
-from vec2face.faces.record import RecordWriter
+from vec2face.faces.record_writer import RecordWriter
 from vec2face.faces.store import FaceStore
 from vec2face.runtime.files import (
     InputError,

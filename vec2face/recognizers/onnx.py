@@ -1,12 +1,10 @@
 """Recognizers and other estimators on faces from ONNX files: to extract, to differentiate.
 
 ``OnnxRecognizer`` runs a file with onnxruntime, ``to_torch`` turns it into a frozen PyTorch module
-for losses, ``export`` writes one. All take faces as RGB, (x / 255 - 0.5) / 0.5, whatever the file
-expects (``onnx_input``), and yield features that are not normalised (docs/method.md).
+for losses (``onnx_export`` writes one). Both take faces as RGB, (x / 255 - 0.5) / 0.5, whatever the
+file expects (``onnx_input``), and yield features that are not normalised (docs/method.md).
 """
 
-import io
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
@@ -15,7 +13,6 @@ import numpy as np
 import onnx
 import onnxruntime
 import torch
-from onnx import helper, numpy_helper
 from torch import Tensor, fx, nn
 from torch.fx.passes.shape_prop import ShapeProp
 from torch.nn import functional
@@ -24,10 +21,9 @@ from vec2face.faces.images import resize, to_tensor
 from vec2face.recognizers.convention import Convention
 from vec2face.recognizers.onnx_graph import fixed_batch, free_batch, image_input, pinned, read_model
 from vec2face.recognizers.onnx_input import convention_of, take_ours
-from vec2face.runtime.files import InputError, whole_file
+from vec2face.runtime.files import InputError
 from vec2face.runtime.processes import threads
 
-_OPSET = 17
 _SHOWN = 400  # characters of another library's message
 
 
@@ -258,64 +254,3 @@ def _stage_ends(network: fx.GraphModule, input_size: int) -> list[tuple[int, fx.
             ends[shape[2]] = node
         reach = max([reach, *(place[user] for user in node.users if user in place)])
     return sorted(ends.items(), key=lambda end: -end[0])
-
-
-def export(
-    module: nn.Module,
-    path: Path | str,
-    image_size: int,
-    *,
-    output: str = "features",
-    half: bool = False,
-) -> None:
-    """Write a module (B, 3, S, S) -> (B, D) as ONNX with a free batch.
-
-    Equal weights give equal bytes: nothing of time, place or call is stored. With ``half`` the
-    weight matrices and kernels are stored as float16 and cast to float32 when the file is loaded,
-    which halves the file and costs about 3 decimal digits of the weights; computing stays float32.
-    """
-    training = module.training
-    example = torch.zeros(1, 3, image_size, image_size, device=next(module.parameters()).device)
-    buffer = io.BytesIO()
-    try:
-        with warnings.catch_warnings():
-            # The new exporter needs onnxscript and more; the old one serves convolutional nets.
-            warnings.simplefilter("ignore")
-            torch.onnx.export(
-                module.eval(),
-                (example,),
-                buffer,  # type: ignore[arg-type]
-                dynamo=False,
-                opset_version=_OPSET,
-                input_names=["images"],
-                output_names=[output],
-                dynamic_axes={"images": {0: "batch"}, output: {0: "batch"}},
-            )
-    finally:
-        module.train(training)
-    model = onnx.load_from_string(buffer.getvalue())
-    model.doc_string = ""
-    del model.metadata_props[:]
-    for node in model.graph.node:
-        node.doc_string = ""
-        del node.metadata_props[:]
-    if half:
-        _store_as_half(model.graph)
-    onnx.checker.check_model(model)
-    with whole_file(path) as temporary:
-        temporary.write_bytes(model.SerializeToString(deterministic=True))
-
-
-def _store_as_half(graph: onnx.GraphProto) -> None:
-    casts = []
-    for tensor in graph.initializer:
-        values = numpy_helper.to_array(tensor)
-        limit = np.finfo(np.float16).max
-        if values.dtype != np.float32 or values.ndim < 2 or np.abs(values).max(initial=0) > limit:
-            continue
-        name = tensor.name
-        tensor.CopyFrom(numpy_helper.from_array(values.astype(np.float16), f"{name}/half"))
-        casts.append(helper.make_node("Cast", [f"{name}/half"], [name], to=onnx.TensorProto.FLOAT))
-    nodes = [*casts, *graph.node]
-    del graph.node[:]
-    graph.node.extend(nodes)

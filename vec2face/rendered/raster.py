@@ -34,14 +34,18 @@ def strands(u: float, columns: float) -> float:
 
 
 @njit(cache=True)
-def bilinear(image: np.ndarray, u: float, v: float, channel: int) -> float:
-    """Sample one channel of (H, W, C) at u (modulo 1, along W) and v in [0, 1] (along H)."""
-    height, width = image.shape[0], image.shape[1]
+def cell(height: int, width: int, u: float, v: float) -> tuple[int, int, int, float, float]:
+    """Return where (u, v) lies: its upper row, its left and right column, and how far in (x, y)."""
     x = u * width - 0.5
     y = min(max(v * height - 0.5, 0.0), height - 1.001)
     i, j = int(np.floor(x)), int(np.floor(y))
-    fx, fy = x - i, y - j
-    a, b = i % width, (i + 1) % width
+    return j, i % width, (i + 1) % width, x - i, y - j
+
+
+@njit(cache=True)
+def bilinear(image: np.ndarray, u: float, v: float, channel: int) -> float:
+    """Sample one channel of (H, W, C) at u (modulo 1, along W) and v in [0, 1] (along H)."""
+    j, a, b, fx, fy = cell(image.shape[0], image.shape[1], u, v)
     top = image[j, a, channel] * (1 - fx) + image[j, b, channel] * fx
     bottom = image[j + 1, a, channel] * (1 - fx) + image[j + 1, b, channel] * fx
     return top * (1 - fy) + bottom * fy
@@ -50,12 +54,7 @@ def bilinear(image: np.ndarray, u: float, v: float, channel: int) -> float:
 @njit(cache=True)
 def sample(image: np.ndarray, u: float, v: float, out: np.ndarray) -> None:
     """Write every channel to ``out`` (C,), sampled as ``bilinear`` does."""
-    height, width = image.shape[0], image.shape[1]
-    x = u * width - 0.5
-    y = min(max(v * height - 0.5, 0.0), height - 1.001)
-    i, j = int(np.floor(x)), int(np.floor(y))
-    fx, fy = x - i, y - j
-    a, b = i % width, (i + 1) % width
+    j, a, b, fx, fy = cell(image.shape[0], image.shape[1], u, v)
     for channel in range(image.shape[2]):
         top = image[j, a, channel] * (1 - fx) + image[j, b, channel] * fx
         bottom = image[j + 1, a, channel] * (1 - fx) + image[j + 1, b, channel] * fx

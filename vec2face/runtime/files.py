@@ -8,7 +8,8 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 import numpy as np
 
@@ -80,6 +81,32 @@ def whole_folder(path: Path | str) -> Iterator[Path]:
             temporary.rename(path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+class Unfinished:
+    """What writes a file in a ``with`` block: completed if the block ends well, else given up."""
+
+    def close(self) -> None:
+        """Complete the file."""
+        raise NotImplementedError
+
+    def discard(self) -> None:
+        """Close the file as it is; no reader takes it."""
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self.discard()
 
 
 def sweep(*paths: Path | str) -> None:
