@@ -26,26 +26,21 @@ from vec2face.runtime.files import write_json
 from vec2face.runtime.processes import processes
 from vec2face.runtime.resume import resume
 
-RELEASED_BATCH = 64  # images that share a mask ratio in the authors' generation
+# The authors' generation: images that share a mask ratio, and the default quality of imageio.
+RELEASED_BATCH, RELEASED_QUALITY = 64, 75
 
 
 def main() -> None:
     """Perturb, generate, store."""
     p = Params.load(artifacts.params)
     s = p.sampling
-    perturbation = Perturbation(
-        p.seed,
-        p.images_per_identity,
-        p.sigma,
-        p.sigma_share,
-        p.min_similarity,
-        PCA.load(artifacts.pca).feature_scale,
-    )
+    perturbation = Perturbation.of(p, PCA.load(artifacts.pca).feature_scale)
     ratios = s.masks.model_dump()
     file = Path(p.paths.generator)
     generator = arrange_for_inference(open_generator(file).to(processes().device))
     shared = RELEASED_BATCH if generator.config.released else 1
-    settings = [repr(perturbation), ratios, s.jpeg_quality]
+    quality = RELEASED_QUALITY if s.released else s.jpeg_quality
+    settings = [repr(perturbation), ratios, quality, s.released]
     with resume("dataset", settings, [artifacts.identities, file], artifacts.work) as work:
         summary = generate(
             generator,
@@ -56,7 +51,8 @@ def main() -> None:
             vectors=artifacts.generated_vectors,
             work=work,
             made_by="stages/dataset.py",
-            quality=s.jpeg_quality,
+            quality=quality,
+            truncated=s.released,
         )
         if processes().main:
             write_json(artifacts.perturbation, summary)

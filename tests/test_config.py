@@ -240,6 +240,8 @@ def test_doubtful_choices_are_named_and_allowed(load):
     recognizer = "models/rendered/identity.onnx"
     same = load(paths__pca_faces=faces, paths__second_recognizer=recognizer).doubts()
     assert [line.split(":")[0] for line in same] == ["paths.pca_faces", "paths.second_recognizer"]
+    (unused,) = load(sampling={**SMOKE.sampling.model_dump(), "released": True}).doubts()
+    assert "min_similarity and sampling.jpeg_quality are not used" in unused
 
 
 def test_names_that_the_file_may_give_are_those_of_the_library():

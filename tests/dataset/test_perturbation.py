@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import ks_2samp, kurtosis
 
 from vec2face.dataset.perturbation import Perturbation, acceptance, shares
 from vec2face.runtime.files import InputError
@@ -58,6 +59,69 @@ def test_each_sigma_gives_the_cosine_theory_expects():
     near = cosine(vectors, ids[np.arange(200) // 10]).reshape(20, 10)
     for images, sigma in ((slice(0, 4), 0.3), (slice(4, 8), 0.5), (slice(8, 10), 0.7)):
         assert near[:, images].mean() == pytest.approx(1 / np.sqrt(1 + sigma**2), abs=0.01)
+
+
+READINGS = [  # sigma_is, sigma_unit, the deviation of noise at sigma = 0.3 and a scale of 2
+    ("std", "features", 0.6),
+    ("std", "absolute", 0.3),
+    ("variance", "features", 0.3**0.5 * 2),
+    ("variance", "absolute", 0.3**0.5),
+]
+
+
+@pytest.mark.parametrize(("sigma_is", "sigma_unit", "deviation"), READINGS)
+def test_each_reading_of_sigma_gives_its_noise(sigma_is, sigma_unit, deviation):
+    ids = people()
+    read = mixture(
+        sigma=[0.3], share=[1.0], min_similarity=-1.0, feature_scale=2.0, sigma_is=sigma_is,
+        sigma_unit=sigma_unit, rescale=False,
+    )  # fmt: skip
+    noise = read.vectors(ids, 0, 200)[0] - ids[np.arange(200) // 10]
+    assert noise.std() == pytest.approx(deviation, rel=0.01)
+    assert abs(noise.mean()) < 0.01
+    assert kurtosis(noise, axis=None) == pytest.approx(0, abs=0.06)
+    pairs = np.corrcoef(noise)[np.triu_indices(200, 1)]
+    assert np.abs(pairs).max() < 6 / np.sqrt(512)  # each image has its own
+
+
+@pytest.mark.parametrize(("sigma_is", "sigma_unit", "deviation"), READINGS)
+def test_cosines_have_the_distribution_of_that_noise(sigma_is, sigma_unit, deviation):
+    """Of noise about a vector of norm r: cosines of r + d z against d chi, both drawn alone."""
+    one = people(1, dimension=32)
+    read = mixture(
+        images_per_identity=4000, sigma=[0.3], share=[1.0], min_similarity=-1.0, feature_scale=2.0,
+        sigma_is=sigma_is, sigma_unit=sigma_unit,
+    )  # fmt: skip
+    found = cosine(read.vectors(one, 0, 4000)[0], one)
+    draw = np.random.default_rng(1)
+    along = np.linalg.norm(one) + deviation * draw.standard_normal(4000)
+    across = deviation * np.sqrt(draw.chisquare(31, 4000))
+    assert ks_2samp(found, along / np.hypot(along, across)).pvalue > 0.001
+
+
+def test_without_rescaling_only_the_length_differs():
+    ids, owner = people(), np.arange(200) // 10
+    free, _ = mixture(rescale=False).vectors(ids, 0, 200)
+    kept, _ = mixture().vectors(ids, 0, 200)
+    np.testing.assert_allclose(cosine(free, kept), 1, atol=1e-6)
+    squared = (np.linalg.norm(free, axis=1) / np.linalg.norm(ids[owner], axis=1)) ** 2
+    rows = squared.reshape(20, 10)
+    for images, sigma in ((slice(0, 4), 0.3), (slice(4, 8), 0.5), (slice(8, 10), 0.7)):
+        assert rows[:, images].mean() == pytest.approx(1 + sigma**2, rel=0.03)
+
+
+def test_a_mixture_over_all_images_has_its_shares_there_and_not_in_each_identity():
+    many = mixture(images_per_identity=50, mixture="all")
+    identity, image = np.divmod(np.arange(50 * 2000), 50)
+    levels = many.level(identity, image).reshape(2000, 50)
+    for sigma, share in zip(many.sigma, many.share, strict=True):
+        counts = (levels == sigma).sum(1)
+        deviation = np.sqrt(50 * share * (1 - share))  # of a binomial number
+        assert counts.mean() == pytest.approx(50 * share, abs=5 * deviation / np.sqrt(2000))
+        assert counts.std() == pytest.approx(deviation, rel=0.1)
+    assert (levels[:, 0] == 0.3).mean() == pytest.approx(0.4, abs=0.06)  # at every number
+    part = slice(777, 1234)
+    assert np.array_equal(many.level(identity[part], image[part]), levels.ravel()[part])
 
 
 def test_sigma_is_in_units_of_the_feature_scale():

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from vec2face.dataset.perturbation import Perturbation
 from vec2face.faces.images import encode
 from vec2face.faces.store import FaceStore
 from vec2face.faces.store_writer import FaceStoreWriter
@@ -78,7 +79,11 @@ def test_sigma_rises_from_the_identity_itself() -> None:
             return cosine[:, None, None, None].expand(-1, 3, 8, 8)
 
     rows = rising_sigma(
-        Distance(), identities, no_masks, sigma=(0, 0.2, 0.5, 0.9), feature_scale=1.0, seed=0
+        Distance(),
+        identities,
+        no_masks,
+        perturbation=Perturbation(0, 1, [0.3], [1.0], 0.5, 1.0),
+        sigma=(0, 0.2, 0.5, 0.9),
     )
     grey = np.array([[image[0, 0, 0] for image in row] for row in rows], int)
     assert grey.shape == (3, 4)

@@ -1,20 +1,25 @@
 """The stages from PCA to quality, run in order in an empty folder with small stand-ins."""
 
+import io
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from stages import dataset, identities, measure, pca
 from tests.parameters import SMOKE, changed
-from vec2face.faces.images import encode
+from vec2face.faces.images import decode, encode
 from vec2face.faces.source import open_source
 from vec2face.faces.store_writer import FaceStoreWriter
+from vec2face.generator.masks import masks
 from vec2face.generator.network import Vec2Face
 from vec2face.identities.pca import PCA
+from vec2face.randomness import stream
 from vec2face.recognizers.features import extract_rows
+from vec2face.runtime.files import InputError
 
 
 class Recognizer:
@@ -58,15 +63,17 @@ def folder(tmp_path, monkeypatch, set_params):
         dimension=12,
     )
     generator.save("models/generator.safetensors")
-    set_params(
-        seed=3, tau=0.6, identities=8, images_per_identity=5, sigma=[0.3, 0.5],
-        sigma_share=[0.6, 0.4], min_similarity=0.5, sampling__jpeg_quality=90,
-        sampling__masks={"minimum": 0.1, "maximum": 1.0, "mean": 0.15},
-        paths__pca_faces="faces", paths__recognizer="first.onnx",
-        paths__second_recognizer="another.onnx",
-    )  # fmt: skip
+    usual = {
+        "seed": 3, "tau": 0.6, "identities": 8, "images_per_identity": 5, "sigma": [0.3, 0.5],
+        "sigma_share": [0.6, 0.4], "min_similarity": 0.5, "sampling__jpeg_quality": 90,
+        "sampling__masks": {"minimum": 0.1, "maximum": 1.0, "mean": 0.15},
+        "paths__pca_faces": "faces", "paths__recognizer": "first.onnx",
+        "paths__second_recognizer": "another.onnx",
+    }  # fmt: skip
+    set_params(**usual)
     for stage in (pca, measure):
         monkeypatch.setattr(stage, "open_recognizer", Recognizer)
+    return lambda **changes: set_params(**{**usual, **changes})
 
 
 def test_from_faces_to_quality(folder, tmp_path):
@@ -99,3 +106,50 @@ def test_from_faces_to_quality(folder, tmp_path):
         assert -1 <= quality[key] <= 1
         assert quality[f"second_{key}"] != quality[key] or quality[key] in (0, 1)
     assert quality["held_out_intra_mean"] > quality["held_out_inter_mean"]
+
+
+def test_the_released_sampling_is_that_of_a_plain_account(folder):
+    """Their way written out: every image its level, noise, the length; pixels cut off; Pillow."""
+    p = folder(sampling__released=True, sigma_unit="absolute")
+    for stage in (pca, identities, dataset):
+        stage.main()
+    people = np.load("data/identities.npy").astype(np.float64)
+    generator = Vec2Face.load("models/generator.safetensors").eval()
+    vectors, made = np.load("data/generated_vectors.npy"), open_source("data/generated")
+    used = []
+    for s in range(40):
+        identity, image = divmod(s, 5)
+        used.append(0.3 if stream(3, "sigma", identity, image).random() < 0.6 else 0.5)
+        noise = stream(3, "perturbation", identity, image, 0).standard_normal(12)
+        vector = people[identity] + used[-1] * noise
+        vector *= np.linalg.norm(people[identity]) / np.linalg.norm(vector)
+        np.testing.assert_allclose(vectors[s], vector, rtol=1e-6)
+
+        drop, mask = masks(3, s, 1, **p.sampling.masks.model_dump(), purpose="generation mask")
+        with torch.no_grad():
+            painted = generator(torch.from_numpy(vectors[s : s + 1]), drop, mask)[0]
+        pixels = ((painted.permute(1, 2, 0).numpy() + 1) / 2 * 255).clip(0, 255).astype(np.uint8)
+        saved = io.BytesIO()
+        Image.fromarray(pixels).save(saved, "jpeg")  # of quality 75 if none is said
+        saved = np.asarray(Image.open(saved)).astype(int)
+        # The same but where a value fell on the other side of a whole number.
+        assert np.abs(decode(made.encoded(s), "") - saved).mean() < 0.1
+    assert len(set(used[:5])) == 2
+    assert {used[:5].count(0.3), used[5:10].count(0.3), used[10:15].count(0.3)} != {3}
+    assert json.loads(Path("reports/perturbation.json").read_text())["draws_per_image_max"] == 1
+
+
+def test_released_sampling_keeps_vectors_far_from_their_identity(folder):
+    folder(min_similarity=0.99)
+    pca.main()
+    identities.main()
+    with pytest.raises(InputError, match="min_similarity = 0.99"):
+        dataset.main()
+    folder(min_similarity=0.99, sampling__released=True)
+    dataset.main()
+    people, vectors = np.load("data/identities.npy"), np.load("data/generated_vectors.npy")
+    near = [
+        np.dot(a, b) / np.linalg.norm(a) ** 2
+        for a, b in zip(np.repeat(people, 5, 0), vectors, strict=True)
+    ]
+    assert min(near) < 0.95

@@ -21,9 +21,10 @@ def run(given: argparse.Namespace) -> int:
     from vec2face.config.params import Params  # noqa: PLC0415
     from vec2face.planning.check import expect, inspect, shortages, sustained  # noqa: PLC0415
     from vec2face.planning.cost import table  # noqa: PLC0415
+    from vec2face.planning.reach import out_of_reach  # noqa: PLC0415
 
     params = Params.load(given.params)
-    for doubt in params.doubts():
+    for doubt in (*params.doubts(), *out_of_reach(params, "models/pca.npz")):
         print(doubt)
     findings = inspect(params)
     for finding in findings:

@@ -46,6 +46,11 @@ class Params(Section):
     images_per_identity: Count
     sigma: list[Positive]
     sigma_share: list[Share]
+    # What sigma says of the noise of a dimension (equation 4). The paper calls it the variance, and
+    # the smallest cosines of its Table 5 agree; the released code takes it as standard deviation.
+    sigma_is: Literal["std", "variance"]
+    # Of the noise in units of the features' standard deviation, or as it is (paper, released).
+    sigma_unit: Literal["features", "absolute"]
     min_similarity: Annotated[float, Field(ge=-1, lt=1), BeforeValidator(number)]
     sampling: Sampling
     training_sets: dict[Name, Place]  # name -> store that a recognizer is trained on
@@ -143,6 +148,8 @@ class Params(Section):
                 "paths.pca_faces: the same as paths.faces; the identities will resemble those that "
                 "train the generator. Other people are better"
             )
+        if self.sampling.released:
+            yield "sampling.released: min_similarity and sampling.jpeg_quality are not used"
         if self.paths.second_recognizer == self.paths.recognizer:
             yield (
                 "paths.second_recognizer: the same as paths.recognizer, so the images are judged "

@@ -144,10 +144,18 @@ class Training(Section):
 
 
 class Sampling(Section):
-    """How images are drawn from vectors."""
+    """How images are drawn from vectors.
+
+    ``released`` follows the authors' code: sigma_share holds over all images and not in each
+    identity; no vector is drawn again, so ``min_similarity`` is not used; fractions of pixel values
+    are cut off; JPEGs have quality 75 whatever ``jpeg_quality`` says. To read sigma as that code
+    does takes ``sigma_is: std`` and ``sigma_unit: absolute`` as well, and it rescales.
+    """
 
     masks: Masks
+    rescale: StrictBool  # whether v_im gets the length of v_id; equation 4 does not say so
     jpeg_quality: Annotated[int, Field(ge=1, le=100), BeforeValidator(number)]
+    released: StrictBool
 
 
 class Augmentation(Section):

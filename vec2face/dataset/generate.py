@@ -39,7 +39,12 @@ Masks = Callable[[int, int], tuple[Tensor, Tensor]]
 
 
 def generate_images(
-    generator: nn.Module, vectors: np.ndarray, masks: Masks, first: int = 0, batch: int = 32
+    generator: nn.Module,
+    vectors: np.ndarray,
+    masks: Masks,
+    first: int = 0,
+    batch: int = 32,
+    truncated: bool = False,
 ) -> np.ndarray:
     """Generate the images of samples ``first .. first + len(vectors) - 1``.
 
@@ -49,6 +54,7 @@ def generate_images(
         masks: see :data:`Masks`.
         first: sample index of the first row.
         batch: images at a time.
+        truncated: whether fractions of pixel values are cut off, not rounded.
 
     Returns:
         (N, S, S, 3) uint8, RGB.
@@ -60,7 +66,7 @@ def generate_images(
             features = torch.from_numpy(np.ascontiguousarray(vectors[start : start + batch]))
             drop, mask = masks(first + start, len(features))
             output = generator(features.to(device), drop.to(device), mask.to(device))
-            images.append(to_uint8(output.float().cpu()))
+            images.append(to_uint8(output.float().cpu(), truncated))
     return np.concatenate(images)
 
 
@@ -84,6 +90,7 @@ def generate(
     made_by: str,
     batch: int = 32,
     quality: int = 95,
+    truncated: bool = False,
     images_per_shard: int | None = None,
 ) -> dict[str, Any]:
     """Generate ``images_per_identity`` images of every identity into a FaceStore.
@@ -99,6 +106,7 @@ def generate(
         made_by: goes into the manifest.
         batch: images at a time in the generator.
         quality: of the JPEGs, 1 to 100.
+        truncated: see :func:`generate_images`.
         images_per_shard: of the store; by default ``shard_size``.
 
     Returns:
@@ -124,7 +132,7 @@ def generate(
         with FaceStoreWriter(paths[number], images_per_shard=len(shard), **about) as writer:
             for block in cut(shard.start, shard.stop, BLOCK):
                 rows, drawn = perturbation.vectors(identities, block.start, len(block))
-                images = generate_images(generator, rows, masks, block.start, batch)
+                images = generate_images(generator, rows, masks, block.start, batch, truncated)
                 for sample, image, row in zip(block, images, rows, strict=True):
                     label = sample // perturbation.images_per_identity
                     writer.append(encode(image, quality), label, row)

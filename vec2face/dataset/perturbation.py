@@ -1,21 +1,22 @@
-"""The vectors of one identity's images: v_im = v_id + N(0, sigma), |v_im| = |v_id| (section 3.2).
+"""The vectors of one identity's images: v_im = v_id + N(0, sigma) (paper, section 3.2, equation 4).
 
 A mixture of sigma values is spread over *each* identity's images by exact shares, smallest index
 first. A vector whose cosine with its identity's falls below the least similarity is drawn again,
 up to a bound.
 
-sigma counts in units of the recognizer's feature scale (the rms standard deviation of its feature
-dimensions, kept in the PCA file). The paper's recognizer has 0.967, so there sigma = 0.3 is a noise
-of 0.29 a dimension; another recognizer's features may be ten times smaller, and sigma still means
-the same.
+sigma is a standard deviation or a variance. It counts in units of the recognizer's feature scale
+(the rms standard deviation of its feature dimensions, kept in the PCA file), so that it means the
+same where features are ten times smaller; or it is absolute. docs/method.md compares the readings.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal, Self
 
 import numpy as np
 from scipy.stats import chi2
 
+from vec2face.config.params import Params
 from vec2face.identities.cosines import cosines
 from vec2face.randomness import stream
 from vec2face.runtime.files import InputError
@@ -30,10 +31,15 @@ class Perturbation:
     Attributes:
         seed: the experiment's seed.
         images_per_identity: images of every identity, >= 1.
-        sigma: noise levels >= 0, in units of ``feature_scale``.
-        share: share of each level in an identity's images; they sum to 1.
+        sigma: noise levels >= 0.
+        share: share of each level; they sum to 1.
         min_similarity: least cosine of v_im with v_id (paper: 0.5), below 1.
         feature_scale: rms standard deviation of the image features' dimensions.
+        sigma_is: whether a level is the noise's standard deviation or its variance.
+        sigma_unit: whether that is of the noise over ``feature_scale`` or of the noise itself.
+        rescale: whether v_im gets the length of v_id.
+        mixture: "identity": shares hold exactly in each identity. "all": every image draws its
+            level by the shares, as if all images were shuffled.
         attempts: draws for one vector before giving up.
 
     Raises:
@@ -46,7 +52,28 @@ class Perturbation:
     share: Sequence[float]
     min_similarity: float
     feature_scale: float
+    sigma_is: Literal["std", "variance"] = "std"
+    sigma_unit: Literal["features", "absolute"] = "features"
+    rescale: bool = True
+    mixture: Literal["identity", "all"] = "identity"
     attempts: int = ATTEMPTS
+
+    @classmethod
+    def of(cls, p: Params, feature_scale: float) -> Self:
+        """Return what a parameter file asks for; ``sampling.released`` has no least similarity."""
+        released = p.sampling.released
+        return cls(
+            p.seed,
+            p.images_per_identity,
+            p.sigma,
+            p.sigma_share,
+            -1.0 if released else p.min_similarity,
+            feature_scale,
+            p.sigma_is,
+            p.sigma_unit,
+            p.sampling.rescale,
+            "all" if released else "identity",
+        )
 
     def __post_init__(self) -> None:
         if self.images_per_identity < 1:
@@ -67,9 +94,31 @@ class Perturbation:
 
     @property
     def levels(self) -> np.ndarray:
-        """(images_per_identity,) float64, the sigma of each image of every identity."""
+        """(images_per_identity,) float64: sigma by exact shares, of each image of an identity."""
         counts = shares(self.share, self.images_per_identity)
         return np.repeat(np.asarray(self.sigma, np.float64), counts)
+
+    def level(self, identity: np.ndarray, image: np.ndarray) -> np.ndarray:
+        """Return sigma of images, given their identities and numbers within them: (B,) float64."""
+        if self.mixture == "identity":
+            return self.levels[image]
+        drawn = [
+            stream(self.seed, "sigma", int(i), int(m)).random()
+            for i, m in zip(identity, image, strict=True)
+        ]
+        return np.asarray(self.sigma)[np.searchsorted(np.cumsum(self.share)[:-1], drawn, "right")]
+
+    def deviation(self, sigma: np.ndarray | float) -> np.ndarray:
+        """Return the standard deviation of the noise, in each dimension, at these levels."""
+        deviation = np.sqrt(sigma) if self.sigma_is == "variance" else np.asarray(sigma)
+        return deviation * self.feature_scale if self.sigma_unit == "features" else deviation
+
+    def chances(self, norm: float, dimension: int) -> dict[float, float]:
+        """Return for each level the chance that a draw about a vector of this norm will do."""
+        return {
+            sigma: acceptance(norm, float(self.deviation(sigma)), dimension, self.min_similarity)
+            for sigma in sorted(set(self.levels.tolist()))
+        }
 
     def check(self, identities: np.ndarray) -> None:
         """Refuse a mixture that these identity vectors (n, D) can hardly satisfy, before any work.
@@ -80,13 +129,7 @@ class Perturbation:
         """
         norms = np.linalg.norm(identities, axis=1).astype(np.float64)
         shortest = int(norms.argmin())
-        for sigma in sorted(set(self.levels.tolist())):
-            chance = acceptance(
-                float(norms[shortest]),
-                sigma * self.feature_scale,
-                identities.shape[1],
-                self.min_similarity,
-            )
+        for sigma, chance in self.chances(float(norms[shortest]), identities.shape[1]).items():
             if chance * self.attempts < 1:
                 raise self._exhausted(sigma, shortest, f"only a share of {chance:.2g} of draws")
 
@@ -96,7 +139,7 @@ class Perturbation:
         """Draw the vectors of samples ``first .. first + count - 1``.
 
         Sample s is image ``s % images_per_identity`` of identity ``s // images_per_identity``. Its
-        vector is a pure function of (seed, identity, image, v_id, sigma).
+        vector is a pure function of (seed, identity, image, v_id) and the settings.
 
         Args:
             identities: (n, D) float32 identity vectors.
@@ -104,8 +147,9 @@ class Perturbation:
             count: number of samples, B.
 
         Returns:
-            ((B, D) float32, (B,) int64): the vectors, of the norm of their identity's and with
-            cosine >= min_similarity to it (both for the float32 values), and the draws each took.
+            ((B, D) float32, (B,) int64): the vectors, with ``rescale`` of the norm of their
+            identity's, and with cosine >= min_similarity to it (both for the float32 values); and
+            the draws each took.
 
         Raises:
             InputError: if one is not found within ``attempts`` draws.
@@ -113,7 +157,8 @@ class Perturbation:
         identity, image = np.divmod(np.arange(first, first + count), self.images_per_identity)
         centre = identities[identity].astype(np.float64)
         norm = np.linalg.norm(centre, axis=1, keepdims=True)
-        noise = self.levels[image] * self.feature_scale
+        sigma = self.level(identity, image)
+        noise = self.deviation(sigma)
         result = np.empty((count, identities.shape[1]), np.float32)
         draws = np.zeros(count, np.int64)
         left = np.arange(count)
@@ -125,14 +170,15 @@ class Perturbation:
                 for s in left
             ]
             vector = centre[left] + noise[left, None] * np.stack(normal)
-            vector *= norm[left] / np.linalg.norm(vector, axis=1, keepdims=True)
+            if self.rescale:
+                vector *= norm[left] / np.linalg.norm(vector, axis=1, keepdims=True)
             result[left] = vector
             draws[left] = attempt + 1
             left = left[cosines(result[left], identities[identity[left]]) < self.min_similarity]
             if not len(left):
                 return result, draws
         raise self._exhausted(
-            float(self.levels[image[left[0]]]),
+            float(sigma[left[0]]),
             int(identity[left[0]]),
             f"none of {self.attempts} draws",
         )

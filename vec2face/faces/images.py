@@ -156,7 +156,9 @@ def _normalise(levels: np.ndarray, values: np.ndarray) -> None:
         values[i] = (share - np.float32(0.5)) / np.float32(0.5)
 
 
-def to_uint8(images: torch.Tensor) -> np.ndarray:
-    """Turn (N, 3, H, W) in [-1, 1] into (N, H, W, 3) uint8, rounded and clipped."""
-    levels = images.detach().float().mul(127.5).add(127.5).round().clamp(0, 255).byte()
+def to_uint8(images: torch.Tensor, truncated: bool = False) -> np.ndarray:
+    """Turn (N, 3, H, W) in [-1, 1] into (N, H, W, 3) uint8, rounded (or truncated) and clipped."""
+    images = images.detach().float()
+    levels = (images + 1) / 2 * 255 if truncated else images.mul(127.5).add(127.5).round()
+    levels = levels.clamp(0, 255).byte()
     return np.ascontiguousarray(levels.permute(0, 2, 3, 1).cpu().numpy())

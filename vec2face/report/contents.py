@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from vec2face.config.params import Params
-from vec2face.dataset.perturbation import shares
+from vec2face.dataset.perturbation import Perturbation
 from vec2face.evaluation.roles import Evaluation
 from vec2face.evaluation.separability import similarities
 from vec2face.faces.source import Source, open_source
@@ -118,13 +118,14 @@ def contact_sheets(
     """
     size = generator.image_size
     drawn = partial(masks, p.seed, purpose="report", **p.sampling.masks.model_dump())
-    # Levels are the same for every identity, so the columns of the generated set have them, too.
-    levels = np.repeat(p.sigma, shares(p.sigma_share, p.images_per_identity))
+    perturbation = Perturbation.of(p, feature_scale)
+    # Unless drawn, levels are the same for every identity, so a column has one.
+    levels = perturbation.levels[sheets.evenly(p.images_per_identity, IMAGES)]
     copies = sheets.reconstructions(
         generator, held_out.images, held_out.features, drawn, size=size, columns=IMAGES
     )
     rising = sheets.rising_sigma(
-        generator, identities, drawn, sigma=SIGMA, feature_scale=feature_scale, seed=p.seed
+        generator, identities, drawn, perturbation=perturbation, sigma=SIGMA
     )
     return {
         "training_faces": figures.contact_sheet(
@@ -142,7 +143,7 @@ def contact_sheets(
         "generated_faces": figures.contact_sheet(
             sheets.people(generated.images, size, images=IMAGES),
             row_labels=_numbered(generated.images.labels),
-            column_labels=_sigmas(levels[sheets.evenly(len(levels), IMAGES)]),
+            column_labels=_sigmas(levels) if perturbation.mixture == "identity" else (),
         ),
     }
 

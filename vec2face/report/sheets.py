@@ -4,6 +4,7 @@ People, and images of one person, are taken at even steps through a set, never p
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from torch import nn
@@ -88,9 +89,8 @@ def rising_sigma(
     identities: np.ndarray,
     masks: Masks,
     *,
+    perturbation: Perturbation,
     sigma: Sequence[float],
-    feature_scale: float,
-    seed: int,
     people: int = 6,
 ) -> Rows:
     """One sampled identity a row, perturbed more and more from left to right (paper Fig. 1).
@@ -101,14 +101,20 @@ def rising_sigma(
         generator: see :func:`vec2face.dataset.generate.generate_images`.
         identities: (n, D) float32 identity vectors.
         masks: see :data:`vec2face.dataset.generate.Masks`.
+        perturbation: the run's, whose seed, reading of sigma and lengths are taken.
         sigma: level of every column; 0 is the identity vector itself.
-        feature_scale: see :class:`vec2face.dataset.perturbation.Perturbation`.
-        seed: the experiment's seed.
         people: rows.
     """
     count = len(sigma)
     chosen = evenly(len(identities), people)
-    perturbation = Perturbation(seed, count, sigma, [1 / count] * count, -1.0, feature_scale)
-    vectors, _ = perturbation.vectors(identities[chosen], 0, count * len(chosen))
+    rising = replace(
+        perturbation,
+        images_per_identity=count,
+        sigma=sigma,
+        share=[1 / count] * count,
+        min_similarity=-1.0,
+        mixture="identity",
+    )
+    vectors, _ = rising.vectors(identities[chosen], 0, count * len(chosen))
     images = generate_images(generator, vectors, masks)
     return [list(images[i * count : (i + 1) * count]) for i in range(len(chosen))]

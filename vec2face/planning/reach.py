@@ -1,0 +1,38 @@
+"""Whether perturbed vectors can stay as near to their identity as a parameter file asks."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from vec2face.config.params import Params
+from vec2face.dataset.perturbation import ATTEMPTS, Perturbation
+from vec2face.identities.pca import PCA
+from vec2face.runtime.files import InputError
+
+AUTHORS_SCALE, AUTHORS_DIMENSION = 0.967, 512  # of the released code's features, measured
+SAMPLE = 1000  # identity vectors that are looked at
+
+
+def out_of_reach(p: Params, pca: Path | str) -> Iterator[str]:
+    """Name levels of sigma of which less than one draw in ``ATTEMPTS`` keeps min_similarity.
+
+    They are judged at the shortest of the identity vectors that the distribution ``pca`` gives; if
+    it is not there yet, at a vector as long as features of the authors' recognizer, which is kind.
+    """
+    try:
+        fit = PCA.load(pca)
+        vectors = fit.sample(p.seed, "identity", 0, min(p.identities, SAMPLE))
+        scale, dimension = fit.feature_scale, vectors.shape[1]
+        norm = float(np.linalg.norm(vectors, axis=1).min())
+        words = f"the shortest identity vector, of length {norm:.3g}"
+    except InputError:  # not there yet
+        scale, dimension = AUTHORS_SCALE, AUTHORS_DIMENSION
+        norm = scale * dimension**0.5
+        words = f"a vector as long as features of the authors' recognizer, {norm:.3g}"
+    for sigma, chance in Perturbation.of(p, scale).chances(norm, dimension).items():
+        if chance * ATTEMPTS < 1:
+            yield (
+                f"sigma: {sigma:g} ({p.sigma_is}, {p.sigma_unit}) hardly reaches min_similarity = "
+                f"{p.min_similarity:g}: {chance:.2g} of draws about {words}; lower one of the two"
+            )
