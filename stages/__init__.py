@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from stages.artifacts import artifacts
 from vec2face.config.params import Params
-from vec2face.runtime.files import InputError
+from vec2face.runtime.files import InputError, check_writable, sweep_killed
 from vec2face.runtime.resume import FinishedElsewhereError
 
 INTERRUPTED = 130
@@ -25,7 +25,8 @@ def run(
     So does Ctrl-C, with exit code 130.
 
     The parameters are checked first, also for a stage that reads none: in a fresh clone the first
-    to run has to find a bad value, not the one that uses it.
+    to run has to find a bad value, not the one that uses it. So are the folders of the outputs,
+    which lose what killed runs left there.
 
     With ``shared``, several processes may share the work (``vec2face.runtime.processes``);
     ``units`` says into how many equal parts it falls.
@@ -35,6 +36,9 @@ def run(
         for doubt in Params.load(artifacts.params).doubts():
             if os.environ.get("RANK", "0") == "0":
                 logging.getLogger(__name__).warning(doubt)
+        for folder in artifacts.folders:
+            check_writable(folder)
+            sweep_killed(folder)
         if shared:
             from vec2face.runtime.processes import launch  # noqa: PLC0415 - torch, where it is needed
 

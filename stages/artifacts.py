@@ -45,6 +45,8 @@ class Artifacts:
         self.figures = reports / "figures"
         self.page = reports / "index.html"
 
+        self.folders = (data, models, reports, self.recognizers, self.curves, self.work)
+
         self.rendered = data / "rendered"  # the stand-in faces
         self.head = self.rendered / "head.npz"
         self.rendered_benchmarks = self.rendered / "benchmarks"

@@ -22,7 +22,7 @@ from vec2face.generator.inference import arrange_for_inference
 from vec2face.generator.masks import masks
 from vec2face.generator.released import open_generator
 from vec2face.identities.pca import PCA
-from vec2face.runtime.files import write_json
+from vec2face.runtime.files import InputError, write_json
 from vec2face.runtime.processes import processes
 from vec2face.runtime.resume import resume
 
@@ -38,13 +38,19 @@ def main() -> None:
     ratios = s.masks.model_dump()
     file = Path(p.paths.generator)
     generator = arrange_for_inference(open_generator(file).to(processes().device))
+    people = np.load(artifacts.identities, mmap_mode="r")
+    if people.shape[1] != generator.dimension:
+        raise InputError(
+            f"paths.generator: {file} takes {generator.dimension} numbers, but the identities of "
+            f"paths.recognizer have {people.shape[1]}; train a generator with that recognizer"
+        )
     shared = RELEASED_BATCH if generator.config.released else 1
     quality = RELEASED_QUALITY if s.released else s.jpeg_quality
     settings = [repr(perturbation), ratios, quality, s.released]
     with resume("dataset", settings, [artifacts.identities, file], artifacts.work) as work:
         summary = generate(
             generator,
-            np.load(artifacts.identities, mmap_mode="r"),
+            people,
             perturbation,
             partial(masks, p.seed, purpose="generation mask", ratio_shared_by=shared, **ratios),
             store=artifacts.generated,

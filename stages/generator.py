@@ -32,6 +32,11 @@ def main() -> None:
             f"{artifacts.train_features}: {len(features)} rows for {len(faces)} images of "
             f"{artifacts.subset}; run the features stage again"
         )
+    if p.training.batch > len(faces):
+        raise InputError(
+            f"training.batch: {p.training.batch} is above the {len(faces)} images of "
+            f"{artifacts.subset}; lower it, or let subset ask for more"
+        )
     settings = p.model_dump(include={"seed", "image_size", "generator", "training"}, mode="json")
     inputs = [artifacts.subset, artifacts.train_features, Path(p.paths.recognizer)]
     if p.training.losses.lpips:

@@ -150,6 +150,17 @@ def test_an_altered_manifest_never_gives_other_data(featured, data):
         assert everything(path) == whole
 
 
+@pytest.mark.parametrize("key", ["image_size", "seed", "made_by", "skipped", "sha256"])
+def test_a_manifest_has_a_checksum_of_its_own(featured, key):
+    path, manifest, whole = featured
+    (path / "manifest.json").write_text(json.dumps({**json.loads(manifest), key: 5}))
+    with pytest.raises(InputError, match=r"manifest\.json: .*its own checksum differs"):
+        FaceStore(path)
+    older = {k: v for k, v in json.loads(manifest).items() if k != "sha256"}
+    (path / "manifest.json").write_text(json.dumps(older))
+    assert everything(path) == whole
+
+
 @pytest.mark.parametrize("name", ["labels.npy", "part-00000.idx"])
 def test_labels_and_indices_are_guarded_too(tmp_path, name):
     path = build(tmp_path / "faces")

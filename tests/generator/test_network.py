@@ -1,7 +1,11 @@
 """The generator: the paper's size, masking against a row-by-row account, files that carry sizes."""
 
+import json
+
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from timm.models.vision_transformer import Attention
 from torch import nn
 
@@ -116,6 +120,35 @@ def test_files_that_are_no_generator_are_named(tmp_path):
         Vec2Face.load(path)
     path.write_bytes(b"not tensors")
     with pytest.raises(InputError, match=r"g\.safetensors"):
+        Vec2Face.load(path)
+
+
+SIZES = [
+    {"encoder_blocks": 1000}, {"encoder_blocks": 10**9}, {"decoder_blocks": 0},
+    {"residual_blocks": 1000}, {"channels": [8] * 10**4}, {"channels": []}, {"channels": None},
+    {"encoder_heads": 0}, {"encoder_heads": 3}, {"width": 16384}, {"width": 16.5}, {"groups": 0},
+    {"mlp_ratio": 1e9}, {"mlp_ratio": float("nan")}, {"features": 10**9}, {"features": 10**30},
+    {"features": -1}, {"features": None}, {"features": [6]}, {"channels": [8, 4]}, {"more": 1},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("sizes", SIZES, ids=str)
+def test_sizes_that_are_not_those_of_the_tensors_take_no_memory(generator, tmp_path, sizes):
+    path = tmp_path / "g.safetensors"
+    generator.save(path)
+    with safe_open(path, "pt") as file:
+        stated = json.loads(file.metadata()["config"])
+    save_file(load_file(path), path, {"config": json.dumps(stated | sizes)})
+    with pytest.raises(InputError, match=r"g\.safetensors: not (a generator|the weights of)"):
+        Vec2Face.load(path)
+
+
+@pytest.mark.parametrize("config", ["[" * 10**5, "{", "null", "[1]", "{}", None])
+def test_metadata_that_are_no_sizes_are_named(generator, tmp_path, config):
+    path = tmp_path / "g.safetensors"
+    metadata = {"config": config} if config is not None else None
+    save_file(generator.state_dict(), path, metadata)
+    with pytest.raises(InputError, match=r"g\.safetensors: not a generator"):
         Vec2Face.load(path)
 
 

@@ -208,6 +208,13 @@ def test_the_papers_shortcut_has_no_place_in_their_layout(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def levels(weights, count):
+    """Names of so many levels, and of so many blocks in the first; a few bytes each."""
+    one = weights["im_decoder.up.0.block.0.conv1.weight"][:, :1, :1, :1].clone()
+    more = {f"im_decoder.up.{i}.block.0.conv1.weight": one for i in range(count)}
+    return more | {f"im_decoder.up.0.block.{i}.conv1.weight": one for i in range(count)}
+
+
 def without(name):
     return lambda w: {k: v for k, v in w.items() if k != name}
 
@@ -219,6 +226,10 @@ def without(name):
         (without("decoder_embed.weight"), "lacks 'decoder_embed.weight'"),
         (lambda w: w | {"teacher.weight": torch.zeros(2)}, "unknown: teacher.weight"),
         (lambda w: w | {"norm.weight": torch.zeros(3)}, "of another shape: encoder_norm.weight"),
+        (lambda w: w | {"norm.weight": None}, "not a state dict"),
+        (lambda w: w | {"norm.weight": torch.zeros(10**9, 0)}, "no numbers in norm.weight"),
+        (lambda w: w | {"decoder_embed.weight": torch.tensor(1.0)}, "shapes of no known gen"),
+        (lambda w: w | levels(w, 999), "blocks of [0-9]+ tensors"),
     ],
 )
 def test_no_tensor_is_dropped_or_missed(tmp_path, change, named):

@@ -6,12 +6,20 @@ import numpy as np
 import pytest
 import torch
 
+from tests.parameters import SMOKE, changed
 from vec2face.config.params import Params
 from vec2face.faces.benchmarks import save_benchmark
 from vec2face.faces.images import encode
+<<<<<<< HEAD
 from vec2face.faces.record_writer import RecordWriter
+=======
+from vec2face.faces.record import RecordWriter
+from vec2face.generator.network import Vec2Face
+>>>>>>> hostile
 from vec2face.planning import check as preflight
 from vec2face.planning.cost import StageCost, backbone_cost, file_cost
+from vec2face.recognizers.backbones import build_backbone
+from vec2face.recognizers.network import save_recognizer
 
 ROOT = Path(__file__).parents[2]
 
@@ -55,8 +63,62 @@ def test_faces_of_too_few_people_are_told(project):
         writer.append(b"", 3)
     paths = p.paths.model_copy(update={"faces": "train.rec"})
     (found,) = (f for f in preflight.inspect(p.model_copy(update={"paths": paths})) if f.bad)
-    assert (found.key, found.state) == ("paths.faces", "too small")
+    assert (found.key, found.state) == ("paths.faces", "unfit")
     assert found.content == "1 images of 1 people, but subset asks for 440 people"
+
+
+def found_of(p, **changes):
+    """What ``inspect`` finds bad in changed parameters: (key, state, content)."""
+    found = preflight.inspect(changed(p, **changes))
+    return [(f.key, f.state, f.content) for f in found if f.bad]
+
+
+def faces(path, people, images):
+    """Records of so many people with so many images each."""
+    with RecordWriter(path) as writer:
+        for label in np.repeat(np.arange(people), images):
+            writer.append(b"", int(label))
+
+
+def test_a_generator_takes_what_the_recognizer_gives(project):
+    shape = {"name": "se_iresnet10", "image_size": 56, "embedding": 8, "widths": (4, 4, 4, 4)}
+    save_recognizer("r.safetensors", build_backbone(**shape), shape)
+    p = changed(Params.load(), paths__recognizer="r.safetensors", paths__generator="g.safetensors")
+    small = changed(SMOKE.generator, width=16, decoder_width=16, front_channels=8, channels=(8, 8))
+    for takes, bad in ((8, []), (16, [("paths.generator", "unfit")])):
+        Vec2Face(small, takes).save("g.safetensors")
+        assert [f[:2] for f in found_of(p)] == bad
+    assert "16 numbers to 14 pixels, but paths.recognizer gives 8" in found_of(p)[0][2]
+
+
+def test_a_generator_that_is_not_there_is_missing(project):
+    found = found_of(Params.load(), paths__generator="elsewhere/g.safetensors")
+    assert [f[:2] for f in found] == [("paths.generator", "missing")]
+
+
+def test_a_batch_is_no_larger_than_the_set(project):
+    """Under the released rule the images are counted; a recognizer's batch takes what there is."""
+    faces("train.rec", 6, 3)
+    p = changed(
+        Params.load(), paths__faces="train.rec", subset__rule="released", subset__identities=4,
+        subset__held_out=2, training__batch=12, training__micro_batch=None,
+    )  # fmt: skip
+    assert not found_of(p)
+    said = "18 images of 6 people, but training.batch = 13 is above the 12 of the subset"
+    assert found_of(p, training__batch=13) == [("paths.faces", "unfit", said)]
+
+    sets = p.training_sets | {"other": "train.rec"}
+    assert not found_of(p, training_sets=sets, fr__batch=64, fr__micro_batch=None)
+    (found,) = found_of(p, training_sets=sets, fr__batch=64, fr__micro_batch=4)
+    assert found[:2] == ("training_sets.other", "unfit")
+    assert "18 images of 6 people, but fr.micro_batch = 4 does not divide" in found[2]
+    assert not found_of(p, training_sets=sets, fr__batch=64, fr__micro_batch=2)
+
+
+def test_outputs_that_cannot_be_written_are_named(project):
+    Path("reports").write_text("a file in the folder's place")
+    found = {key: content for key, _, content in found_of(Params.load())}
+    assert "Not a directory" in found["output"]
 
 
 def test_a_page_that_was_saved_as_weights_is_no_vgg16(project):

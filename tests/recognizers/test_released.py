@@ -155,10 +155,8 @@ def test_arcface_r100_at_its_full_width(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", ["iresnet100", "se_iresnet200"])
 def test_names_and_shapes_of_the_large_ones(tmp_path, name):
-    with torch.device("meta"):
-        state = build_backbone(name).state_dict()
-    tensors = {k: torch.zeros((), dtype=v.dtype).expand(v.shape) for k, v in state.items()}
-    assert read_recognizer(write(tmp_path / "model.pt", tensors)).architecture["name"] == name
+    state = build_backbone(name, widths=WIDTHS).state_dict()
+    assert read_recognizer(write(tmp_path / "model.pt", state)).architecture["name"] == name
 
 
 def test_the_authors_200_has_the_depth_of_100(tmp_path):
@@ -382,6 +380,16 @@ def changed(w, **more):
 def test_no_tensor_is_dropped_or_missed(tmp_path, change, said):
     path = write(tmp_path / "backbone.pth", changed(iresnet_weights(), **change))
     with pytest.raises(InputError, match=rf"backbone\.pth: .*{said}"):
+        read_recognizer(path)
+
+
+def test_a_first_block_of_many_channels_takes_no_memory(tmp_path):
+    """Its shortcut is the identity, of the square of what the file holds."""
+    path = tmp_path / "w.pth"
+    weights = ir_weights(False)
+    weights["body.0.res_layer.1.weight"] = torch.ones(10**6, 1, 1, 1)
+    torch.save(dict(weights), path)
+    with pytest.raises(InputError, match=r"w\.pth: "):
         read_recognizer(path)
 
 

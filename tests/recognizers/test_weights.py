@@ -63,6 +63,42 @@ def test_other_files_are_refused(tmp_path, content):
         read_checkpoint(tmp_path / "x.pth")
 
 
+def crowded(what):
+    """A few bytes that promise gigabytes."""
+    one = torch.ones(1).half()
+    if what == "stride 0":
+        return {"conv1.weight": one.expand(10**6, 10**6)}
+    if what == "one tensor under many names":
+        large = torch.ones(2**18).half()
+        return {f"layer{i}": large for i in range(100)}
+    if what == "empty":
+        return {"input_layer.0.weight": torch.ones(10**9, 0), "body.0.res_layer.1.weight": one}
+    if what == "sparse":
+        return {"conv1.weight": torch.sparse_coo_tensor([[0], [0]], [1.0], (10**9, 10**6))}
+    return {"conv1.weight": torch.empty(10**6, 10**6, device="meta")}
+
+
+@pytest.mark.parametrize(
+    "what", ["stride 0", "one tensor under many names", "empty", "sparse", "without memory"]
+)
+def test_tensors_take_no_more_memory_than_the_file_holds(tmp_path, what):
+    torch.save(crowded(what), tmp_path / "w.pth")
+    said = "no numbers in input_layer" if what == "empty" else "over 16 times its size, or not d"
+    with pytest.raises(InputError, match=rf"w\.pth: .*{said}"):
+        read_state_dict(tmp_path / "w.pth")
+
+
+def test_weights_may_be_shared(tmp_path):
+    """Tied weights, averages beside them, views of one storage, lists within lists."""
+    weights = torch.arange(10**5, dtype=torch.float32)
+    network = {"a": weights, "b": weights, "c": weights[:300].view(3, 100)}
+    again = [network, network]
+    again.append(again)
+    torch.save({"state_dict": network, "ema": again}, tmp_path / "w.pth")
+    found = read_state_dict(tmp_path / "w.pth")
+    assert all(torch.equal(found[name], value) for name, value in network.items())
+
+
 def test_a_truncated_checkpoint_is_refused(tmp_path):
     torch.save({"a": torch.ones(1000)}, tmp_path / "x.pth")
     (tmp_path / "x.pth").write_bytes((tmp_path / "x.pth").read_bytes()[:-500])

@@ -13,16 +13,20 @@ import torch
 import yaml
 from dvc.repo import Repo
 
-from stages import dataset, identities, pca
+from stages import dataset, generator, identities, pca
 from tests.generator.test_released import released_forward, released_weights
+from tests.parameters import SMOKE, changed
 from tests.recognizers.test_released import iresnet_weights
 from vec2face.cli import main
 from vec2face.faces.benchmarks import save_benchmark
 from vec2face.faces.images import decode, encode, to_uint8
 from vec2face.faces.record_writer import RecordWriter
 from vec2face.faces.source import open_source
+from vec2face.faces.store_writer import FaceStoreWriter
 from vec2face.generator.masks import masks
+from vec2face.generator.network import Vec2Face
 from vec2face.generator.released import import_generator
+from vec2face.identities.pca import PCA
 from vec2face.runtime.files import InputError
 
 ROOT = Path(__file__).parents[2]
@@ -53,6 +57,29 @@ def begin(set_params):
 
     write()
     return write
+
+
+def test_a_generator_of_another_length_is_refused_before_the_work(begin):
+    small = changed(SMOKE.generator, width=16, decoder_width=16, front_channels=8, channels=(8, 8))
+    Vec2Face(small, 7).save("vec2face.safetensors")
+    people = np.random.default_rng(0).normal(size=(30, 24)).astype(np.float32)
+    PCA.fit(people, 1.0).save("models/pca.npz")
+    Path("data").mkdir()
+    np.save("data/identities.npy", people)
+    with pytest.raises(InputError, match=r"paths.generator: .* takes 7 numbers, .* have 24"):
+        dataset.main()
+
+
+def test_a_batch_above_the_images_is_refused_before_the_work(set_params):
+    set_params(training__batch=8, training__micro_batch=None)
+    faces, features = Path("data/subset"), Path("data/features")
+    with FaceStoreWriter(faces, image_size=8, seed=0, made_by="a test") as writer:
+        for label in range(3):
+            writer.append(encode(np.zeros((8, 8, 3), np.uint8)), label)
+    features.mkdir()
+    np.save(features / "train.npy", np.zeros((3, 4), np.float32))
+    with pytest.raises(InputError, match=r"training.batch: 8 is above the 3 images"):
+        generator.main()
 
 
 @torch.no_grad()

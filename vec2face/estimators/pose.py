@@ -84,13 +84,13 @@ def load_pose(path: Path | str) -> SixDRepNet:
     try:
         tensors = fuse(without_prefix(read_state_dict(path)))
         layers = layers_of(tensors)
+        with torch.device("meta"):
+            network = SixDRepNet(layers)
     except KeyError as error:
         raise InputError(f"{path}: incomplete, {error} is missing; download it again") from error
-    except ValueError as error:
-        if isinstance(error, InputError):
-            raise
+    except InputError:
+        raise
+    except Exception as error:  # whatever shapes from outside bring about
         raise InputError(f"{path}: not a 6DRepNet checkpoint: {error}") from error
-    with torch.device("meta"):
-        network = SixDRepNet(layers)
     load_into(network, tensors, path)
     return network.requires_grad_(requires_grad=False).eval()

@@ -3,9 +3,10 @@
 ``part-00000.rec/.idx``, ... each open as an insightface record file on their own; ``labels.npy``
 holds the label of every row (so that no reader walks millions of records for them), and
 ``features.npy``, if there, the feature of every row; ``manifest.json`` says what the store holds,
-how it was made, and every file's size and SHA-256. ``store_writer`` makes them.
+how it was made, every file's size and SHA-256, and its own. ``store_writer`` makes them.
 """
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any, Self
@@ -79,6 +80,8 @@ class FaceStore:
             self._files += [self.manifest["features"]]
         if [entry["name"] for entry in self._files] != names:
             raise ValueError("its parts are not those of a store")
+        if "sha256" in self.manifest and self.manifest["sha256"] != checksum(self.manifest):
+            raise ValueError("its own checksum differs")
         counts = [shard["images"] for shard in shards]
         sizes = [entry["bytes"] for entry in self._files]
         if not all(type(number) is int and number >= 0 for number in counts + sizes):
@@ -145,6 +148,12 @@ class FaceStore:
             if len(shard) != entry["images"]:
                 raise InputError(f"{shard.path}: {len(shard)} images, not {entry['images']}")
         return shard, i - int(self._ends[s]) + len(shard)
+
+
+def checksum(manifest: dict[str, Any]) -> str:
+    """Return the SHA-256 of all of a manifest but its own ``sha256``."""
+    rest = {key: value for key, value in manifest.items() if key != "sha256"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
 def is_whole(path: Path | str) -> bool:

@@ -10,7 +10,7 @@ from typing import Any, BinaryIO, Self
 import numpy as np
 
 from vec2face.faces.record_writer import RecordWriter
-from vec2face.faces.store import FaceStore
+from vec2face.faces.store import FaceStore, checksum
 from vec2face.runtime.files import (
     InputError,
     link,
@@ -219,4 +219,4 @@ def _write_manifest(
     }
     if (folder / "features.npy").exists():
         content["features"] = _entry(folder / "features.npy")
-    write_json(folder / "manifest.json", content)
+    write_json(folder / "manifest.json", {**content, "sha256": checksum(content)})

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from timm.models.vision_transformer import Attention, Block
 from torch import Tensor, nn
@@ -22,6 +22,7 @@ from torch.nn import functional as F
 
 from vec2face.config.sections import GeneratorConfig
 from vec2face.generator.masks import ROWS
+from vec2face.recognizers.weights import load_into
 from vec2face.runtime.files import InputError, whole_file
 
 SIDE = 7  # the 49 rows form a 7 x 7 map
@@ -159,11 +160,36 @@ class Vec2Face(nn.Module):
             with safe_open(str(path), "pt") as file:
                 sizes = json.loads((file.metadata() or {})["config"])
             dimension, _ = sizes.pop("features"), sizes.pop("image_size")
-            model = cls(GeneratorConfig(**sizes), dimension)
-            model.load_state_dict(load_file(str(path)))
-        except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
-            raise InputError(f"{path}: not a generator written by this project: {error}") from error
+            tensors = load_file(str(path))
+            model = cls.unfilled(GeneratorConfig(**sizes), dimension, len(tensors))
+            load_into(model, tensors, path)
+        except InputError:
+            raise
+        except Exception as error:  # whatever sizes from outside bring about
+            reason = " ".join(str(error).split())[:200]
+            raise InputError(
+                f"{path}: not a generator written by this project ({reason}); train it again"
+            ) from error
         return model.eval()
+
+    @classmethod
+    def unfilled(cls, config: GeneratorConfig, dimension: int, tensors: int) -> "Vec2Face":
+        """Return a generator without memory, to be given the weights of a file.
+
+        Args:
+            config: as the file has it.
+            dimension: the same.
+            tensors: how many the file holds; every block needs some.
+
+        Raises:
+            ValueError: if they are too few.
+        """
+        c = config
+        blocks = c.encoder_blocks + c.decoder_blocks + c.residual_blocks * len(c.channels)
+        if blocks > tensors:
+            raise ValueError(f"{blocks} blocks of {tensors} tensors")
+        with torch.device("meta"):
+            return cls(config, dimension)
 
 
 class ImageDecoder(nn.Module):

@@ -15,7 +15,7 @@ from torch import Tensor
 from vec2face.config.sections import GeneratorConfig
 from vec2face.generator.masks import ROWS
 from vec2face.generator.network import Vec2Face
-from vec2face.recognizers.weights import SUFFIXES, load_into, read_checkpoint
+from vec2face.recognizers.weights import SUFFIXES, load_into, named, read_checkpoint
 from vec2face.runtime.files import InputError, whole_file
 
 KEY = "model_vec2face"
@@ -73,15 +73,20 @@ def read_generator(path: Path | str, heads: tuple[int, int] | None = None) -> Ve
         raise InputError(
             f"{path}: no {KEY} in it (it holds {keys}); give a checkpoint of the authors' training"
         )
-    tensors = {name: value for name, value in content[KEY].items() if name not in _UNUSED}
+    tensors = {k: v for k, v in named(content[KEY], path).items() if k not in _UNUSED}
     try:
         config = _config(tensors, heads, path)
+        dimension = tensors["latent_prior_proj_f.weight"].shape[1]
+        generator = Vec2Face.unfilled(config, dimension, len(tensors))
     except KeyError as error:
         raise InputError(f"{path}: {KEY} lacks {error}; download it again") from error
-    with torch.device("meta"):
-        generator = Vec2Face(config, tensors["latent_prior_proj_f.weight"].shape[1])
+    except InputError:
+        raise
+    except Exception as error:  # whatever shapes from outside bring about
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"{path}: shapes of no known generator ({reason})") from error
     names = {theirs: ours for ours, theirs in _names(generator).items()}
-    own = {names.get(name, name): value.float() for name, value in tensors.items()}
+    own = {names.get(name, name): value for name, value in tensors.items()}
     if "encoder_position" in own:
         own["encoder_position"] = own["encoder_position"][None]
     own |= {"feature_mean": torch.zeros(generator.dimension), "feature_std": torch.ones(())}

@@ -3,6 +3,7 @@
 python -m vec2face check --tflops 40
 """
 
+import contextlib
 import os
 import shutil
 import warnings
@@ -19,14 +20,15 @@ from dvc.repo import Repo
 from vec2face.config.params import Params
 from vec2face.faces.benchmarks import find_benchmarks, load_benchmark
 from vec2face.faces.source import open_source
+from vec2face.faces.subset import choose_released
 from vec2face.generator.losses import load_lpips
 from vec2face.generator.released import open_generator
 from vec2face.planning.cost import Cost, StageCost, file_cost, pipeline_cost
 from vec2face.recognizers.features import open_network, open_recognizer
-from vec2face.runtime.files import InputError
+from vec2face.runtime.files import InputError, check_writable
 
 T = TypeVar("T")
-State = Literal["ready", "made by the pipeline", "missing", "unreadable", "too small"]
+State = Literal["ready", "made by the pipeline", "missing", "unreadable", "unfit", "not writable"]
 MS1MV2_IMAGES, BENCHMARK_IMAGES = 5_822_653, 12_000  # assumed where the files are not there yet
 GPU_TFLOPS = 40  # 10^12 operations a second in bf16, for a GPU like the A100
 CORE_TFLOPS = 0.05  # a core in float32: about what laptops sustain in the default run
@@ -44,11 +46,11 @@ class Finding:
     @property
     def bad(self) -> bool:
         """Whether the pipeline cannot run with it."""
-        return self.state in ("missing", "unreadable", "too small")
+        return self.state not in ("ready", "made by the pipeline")
 
 
 def inspect(p: Params) -> list[Finding]:
-    """Open every input that ``p`` names."""
+    """Open every input that ``p`` names; try the folders of the pipeline's outputs."""
     made = _outputs()
     findings = []
     for key, path, look in _inputs(p):
@@ -65,9 +67,14 @@ def inspect(p: Params) -> list[Finding]:
             except InputError as error:
                 state, content = "unreadable", str(error)
             else:
-                if key == "paths.faces" and (short := _shortage_of_people(p)):
-                    state, content = "too small", f"{content}, {short}"
+                if why := _misfit(p, key, path):
+                    state, content = "unfit", f"{content}, but {why}"
         findings.append(Finding(key, path, state, content))
+    for folder in sorted({out.parent for out in made}):
+        try:
+            check_writable(folder)
+        except InputError as error:
+            findings.append(Finding("output", str(folder), "not writable", str(error)))
     return findings
 
 
@@ -171,10 +178,32 @@ def _image_count(path: str) -> int:
     return len(open_source(path, verify=False))
 
 
-def _shortage_of_people(p: Params) -> str:
-    asked = p.subset.identities + p.subset.held_out
-    there = len(np.unique(open_source(p.paths.faces, verify=False).labels))
-    return f"but subset asks for {asked} people" if there < asked else ""
+def _misfit(p: Params, key: str, path: str) -> str:
+    """Say why an input that is sound by itself does not fit the rest of ``p``; "" if it does."""
+    if key == "paths.faces":
+        return _too_few_faces(p, open_source(path, verify=False).labels)
+    if key == "paths.generator" and Path(p.paths.recognizer).exists():
+        with contextlib.suppress(InputError):  # which is told of the recognizer itself
+            given = open_recognizer(p.paths.recognizer).dimension
+            if given != open_generator(path).dimension:
+                return f"paths.recognizer gives {given}"
+    if key.startswith("training_sets.") and p.fr.micro_batch:
+        images = _image_count(path)
+        if min(p.fr.batch, images) % p.fr.micro_batch:
+            return f"fr.micro_batch = {p.fr.micro_batch} does not divide them (fr.batch is larger)"
+    return ""
+
+
+def _too_few_faces(p: Params, labels: np.ndarray) -> str:
+    s = p.subset
+    asked = s.identities + s.held_out
+    if len(np.unique(labels)) < asked:
+        return f"subset asks for {asked} people"
+    if s.rule == "released":
+        images = len(choose_released(labels, identities=s.identities, seed=p.seed))
+        if images < p.training.batch:
+            return f"training.batch = {p.training.batch} is above the {images} of the subset"
+    return ""
 
 
 def _benchmarks(path: str) -> str:

@@ -83,14 +83,14 @@ def read_recognizer(path: Path | str, convention: Convention | None = None) -> n
             elif "features." in prefix:
                 own, usual = _from_magface(own), MAGFACE
             own, architecture = _iresnet(own, path)
+        with torch.device("meta"):
+            network = build_backbone(**architecture)
     except KeyError as error:
         raise InputError(f"{path}: incomplete, {error} is missing; download it again") from error
     except InputError:
         raise
-    except (ValueError, IndexError, TypeError, ArithmeticError) as error:
+    except Exception as error:  # whatever shapes from outside bring about
         raise InputError(f"{path}: shapes of no known network ({error})") from error
-    with torch.device("meta"):
-        network = build_backbone(**architecture)
     load_into(network, own, path)
     convention = convention or usual
     if convention != Convention():
@@ -168,9 +168,9 @@ def _from_ir(tensors: Weights) -> Weights:
         elif block in places and part.removeprefix(block + ".") in _IR_BLOCK:
             name = f"{places[block]}.{_IR_BLOCK[part.removeprefix(block + '.')]}.{kind}"
         result[name] = tensor
-    width = len(result["layer1.0.conv1.weight"])
+    width, inputs = result["layer1.0.conv1.weight"].shape[:2]
     if "layer1.0.downsample.0.weight" not in result:
-        result["layer1.0.downsample.0.weight"] = torch.eye(width)[:, :, None, None]
+        result["layer1.0.downsample.0.weight"] = torch.eye(width, inputs)[:, :, None, None]
         norm = {"weight": 1.0, "bias": 0.0, "running_mean": 0.0, "running_var": 1.0 - EPSILON}
         result |= {f"layer1.0.downsample.1.{k}": torch.full((width,), v) for k, v in norm.items()}
     embedding = len(result["fc.weight"])

@@ -24,6 +24,7 @@ SUFFIXES = (".pt", ".pth", ".ckpt", ".tar")
 
 _INSIDE = ("state_dict", "state_dict_backbone", "model_state_dict", "model")
 _SHOWN = 12
+_LARGER = 16  # times a file's size: what its members and its tensors may take
 
 
 class _Inert:
@@ -60,7 +61,7 @@ def read_checkpoint(path: Path | str) -> Any:
     allowed = [(_Inert, name) for name in _REPLACED]
     try:
         with torch.serialization.safe_globals(allowed):  # type: ignore[arg-type]
-            return torch.load(path, map_location="cpu", weights_only=True)
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         asked = re.search(r"GLOBAL (\S+)", str(error))
         if asked is None:
@@ -71,6 +72,27 @@ def read_checkpoint(path: Path | str) -> Any:
         ) from error
     except Exception as error:  # what a damaged file raises inside torch has no common base
         raise InputError(f"{path}: not a PyTorch checkpoint; download it again") from error
+    _bound(content, Path(path))
+    return content
+
+
+def _bound(content: Any, path: Path) -> None:
+    """Refuse tensors that repeat what the file holds (stride 0, one under many names) too often."""
+    left = _LARGER * path.stat().st_size + 2**20
+    waiting, seen = [content], set()
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, Tensor):
+            plain = value.layout == torch.strided and value.device.type == "cpu"
+            left -= value.numel() * value.element_size() if plain else left + 1
+            if left < 0:
+                raise InputError(
+                    f"{path}: its tensors are over {_LARGER} times its size, or not dense; save "
+                    "the weights alone: torch.save(network.state_dict(), ...)"
+                )
+        elif isinstance(value, Mapping | list | tuple) and id(value) not in seen:
+            seen.add(id(value))
+            waiting += value.values() if isinstance(value, Mapping) else value
 
 
 def _refuse_other_zips(path: Path) -> None:
@@ -85,8 +107,8 @@ def _refuse_other_zips(path: Path) -> None:
             f"{path}: it is TorchScript, a program; save the weights alone: "
             "torch.save(torch.jit.load(...).state_dict(), ...), or export it to ONNX"
         )
-    if sum(member.file_size for member in members) > 16 * path.stat().st_size:
-        raise InputError(f"{path}: it unpacks to over 16 times its size; download it again")
+    if sum(member.file_size for member in members) > _LARGER * path.stat().st_size:
+        raise InputError(f"{path}: it unpacks to over {_LARGER} times its size; download it again")
 
 
 def read_state_dict(path: Path | str) -> dict[str, Tensor]:
@@ -106,15 +128,29 @@ def read_state_dict(path: Path | str) -> dict[str, Tensor]:
         inner: Any = next(
             (content[k] for k in _INSIDE if isinstance(content.get(k), Mapping)), content
         )
-        if inner and all(isinstance(value, Tensor) for value in inner.values()):
-            return {
-                str(name): value.float() if value.is_floating_point() else value
-                for name, value in inner.items()
-            }
-        found = f"entries {_listed(map(str, inner))}" if inner else "nothing"
-    else:
-        found = f"a {type(content).__name__}"
-    raise InputError(
+        return named(inner, path)
+    raise _no_weights(f"a {type(content).__name__}", path)
+
+
+def named(weights: Mapping[Any, Any], path: Path | str) -> dict[str, Tensor]:
+    """Return a checkpoint's tensors by name, floating ones as float32.
+
+    Raises:
+        InputError: if there is something else among them, or nothing, or nothing in one of them.
+    """
+    if not weights or not all(isinstance(value, Tensor) for value in weights.values()):
+        found = f"entries {_listed(map(str, weights))}" if weights else "nothing"
+        raise _no_weights(found, path)
+    if empty := [name for name, value in weights.items() if not value.numel()]:
+        raise InputError(f"{path}: no numbers in {_listed(map(str, empty))}; download it again")
+    return {
+        str(name): value.float() if value.is_floating_point() else value
+        for name, value in weights.items()
+    }
+
+
+def _no_weights(found: str, path: Path | str) -> InputError:
+    return InputError(
         f"{path}: it holds {found}, not a state dict; save torch.save(network.state_dict(), ...)"
     )
 
@@ -149,7 +185,8 @@ def load_into(network: nn.Module, tensors: Mapping[str, Tensor], where: Path | s
     if any(wrong.values()):
         lists = "; ".join(f"{what}: {_listed(names)}" for what, names in wrong.items() if names)
         raise InputError(f"{where}: not the weights of this network; {lists}")
-    network.load_state_dict({name: full[name].clone() for name in expected}, assign=True)
+    own = {name: full[name].to(value.dtype, copy=True) for name, value in expected.items()}
+    network.load_state_dict(own, assign=True)
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -5,7 +5,11 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
+import socket
+import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
@@ -13,6 +17,8 @@ from typing import Any, Self
 
 import numpy as np
 
+_HOST = re.sub(r"[^A-Za-z0-9-]", "-", socket.gethostname())
+_DAY = 86400  # seconds
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -50,7 +56,7 @@ def whole_file(path: Path | str) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    temporary = _temporary(path)
     try:
         with _writing(path):
             yield temporary
@@ -68,7 +74,7 @@ def whole_folder(path: Path | str) -> Iterator[Path]:
         InputError: if the disk is full.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    temporary = _temporary(path)
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     try:
@@ -83,6 +89,7 @@ def whole_folder(path: Path | str) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+<<<<<<< HEAD
 class Unfinished:
     """What writes a file in a ``with`` block: completed if the block ends well, else given up."""
 
@@ -107,16 +114,69 @@ class Unfinished:
             self.close()
         else:
             self.discard()
+=======
+def check_writable(folder: Path | str) -> None:
+    """Try whether files can be written to a folder, or to that in which it will be made.
+
+    Raises:
+        InputError: if not; nothing is left there.
+    """
+    nearest = Path(folder)
+    while not nearest.exists() and nearest != nearest.parent:
+        nearest = nearest.parent
+    try:
+        with tempfile.TemporaryFile(dir=nearest):
+            pass
+    except OSError as error:
+        reason = error.strerror or error
+        raise InputError(
+            f"{folder}: cannot be written to: {nearest}: {reason}; change its rights or remove it"
+        ) from error
+>>>>>>> hostile
 
 
 def sweep(*paths: Path | str) -> None:
     """Remove what killed processes left of ``paths`` under temporary names; a name may hold *."""
     for path in map(Path, paths):
         for leftover in path.parent.glob(f".{path.name}.*.partial"):
-            if leftover.is_dir():
-                shutil.rmtree(leftover)
+            _remove(leftover)
+
+
+def sweep_killed(folder: Path) -> None:
+    """Remove what killed processes left of a folder's files under temporary names.
+
+    Those of this machine are known to have ended; what others left goes when it is a day old.
+    """
+    for leftover in folder.glob(".*.*.partial"):
+        host, _, number = leftover.name.split(".")[-2].rpartition("-")
+        with contextlib.suppress(FileNotFoundError):  # another process removed it
+            if host == _HOST:
+                ended = number.isdecimal() and not _runs(int(number))
             else:
-                leftover.unlink()
+                ended = time.time() - leftover.stat().st_mtime > _DAY
+            if ended:
+                _remove(leftover)
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{_HOST}-{os.getpid()}.partial")
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
 
 
 def link(source: Path, target: Path) -> None:
