@@ -6,7 +6,7 @@
 Reads the faces that params call ``training_sets.<set>``, in any form that ``open_source`` knows;
 writes models/fr/<set>.safetensors and the loss curve reports/curves/fr_<set>.csv. A killed run
 continues. Several processes share it (VEC2FACE_PROCESSES, VEC2FACE_LAUNCH; see
-vec2face/runtime/processes.py) when fr.micro_batch cuts the batch into a multiple of them.
+vec2face/runtime/processes.py) if their number divides that of the micro-batches, or a micro-batch.
 """
 
 import sys
@@ -61,11 +61,11 @@ def main(which: str = "") -> None:
             save_recognizer(saved, recognizer, architecture(p.fr, p.image_size))
 
 
-def micro_batches() -> int:
-    """Return into how many parts a step falls, which processes share."""
+def parts() -> int:
+    """Return into how many parts a step falls, which processes share: micro-batches, or images."""
     fr = Params.load(artifacts.params).fr
-    return fr.batch // (fr.micro_batch or fr.batch)
+    return fr.batch // fr.micro_batch if fr.micro_batch else fr.batch
 
 
 if __name__ == "__main__":
-    run(main, *sys.argv[1:], shared=True, units=micro_batches)
+    run(main, *sys.argv[1:], shared=True, units=parts)

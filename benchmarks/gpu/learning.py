@@ -45,7 +45,8 @@ def float32_losses(
     place: Path, tiny: bool, steps: int, released: bool, training: tuple[tuple[str, Any], ...]
 ) -> Losses:
     """Return the losses of ``generator_losses`` for a training that several rows compare with."""
-    changes = {"training": {"steps": steps} | dict(training), "generator": {"released": released}}
+    slips = {"released": released}
+    changes = {"training": {"steps": steps} | slips | dict(training), "generator": slips}
     return generator_losses(place, tiny, steps, **changes)[0]
 
 
@@ -78,7 +79,8 @@ def generator_learns(
 ) -> Figures:
     """Train some steps, the adversary included, beside the same in plain float32."""
     steps = 5 if tiny else steps
-    changes = {"training": {"steps": steps} | training, "generator": {"released": released}}
+    slips = {"released": released}
+    changes = {"training": {"steps": steps} | slips | training, "generator": slips}
     plain = {"precision": "float32", "compile": False}
     wanted = float32_losses(place, tiny, steps, released, tuple((training | plain).items()))
     found, _, left_out = generator_losses(place, tiny, steps, **changes)

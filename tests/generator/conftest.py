@@ -32,11 +32,10 @@ def recognizer(tmp_path_factory):
 def make(recognizer):
     """Parameters: the smoke test's in one micro-batch, but for what is given."""
 
-    def params(released=False, dropout=0.0, discriminator=(0.8, 5e-4), losses=(), **training):
+    def params(dropout=0.0, discriminator=(0.8, 5e-4), losses=(), **training):
         return changed(
             SMOKE,
             paths__recognizer=recognizer,
-            generator__released=released,
             generator__dropout=dropout,
             training__discriminator__start=discriminator[0],
             training__discriminator__lr=discriminator[1],

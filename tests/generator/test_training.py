@@ -112,15 +112,14 @@ def test_the_discriminator_is_not_evaluated_before_it_counts(make, faces, monkey
     assert not all(map(torch.equal, before, flat(run.discriminator.state_dict())))
 
 
-@pytest.mark.parametrize("released", [False, True])
-def test_the_released_slip_weighs_the_adversarial_loss_by_one(make, faces, released, monkeypatch):
+@pytest.mark.parametrize("adaptive", [False, True])
+def test_the_adversarial_loss_is_balanced_only_if_asked(make, faces, adaptive, monkeypatch):
     asked = []
     monkeypatch.setattr(losses, "adaptive_weight", lambda *_: asked.append(1) or 0.5)
-    run, drawn = start(
-        make(released, discriminator=(0.0, 5e-4), losses={"adversarial": 1.0}), faces
-    )
+    weights = {"adversarial": 1.0, "adversarial_adaptive": adaptive}
+    run, drawn = start(make(discriminator=(0.0, 5e-4), losses=weights), faces)
     run.step(next(drawn))
-    assert asked == ([] if released else [1])
+    assert asked == ([1] if adaptive else [])
 
 
 def poison(monkeypatch, steps):

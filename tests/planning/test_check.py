@@ -10,12 +10,8 @@ from tests.parameters import SMOKE, changed
 from vec2face.config.params import Params
 from vec2face.faces.benchmarks import save_benchmark
 from vec2face.faces.images import encode
-<<<<<<< HEAD
 from vec2face.faces.record_writer import RecordWriter
-=======
-from vec2face.faces.record import RecordWriter
 from vec2face.generator.network import Vec2Face
->>>>>>> hostile
 from vec2face.planning import check as preflight
 from vec2face.planning.cost import StageCost, backbone_cost, file_cost
 from vec2face.recognizers.backbones import build_backbone

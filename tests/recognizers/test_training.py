@@ -152,23 +152,28 @@ def test_a_run_killed_at_random_points_ends_in_the_same_weights(tmp_path):
         assert whole == resumed
 
 
-SHARED = changed(CONFIG, micro_batch=4, sample_rate=0.6, lr=0.002)  # rounding grows with lr
+SHARED = changed(CONFIG, sample_rate=0.6, lr=0.002)  # rounding grows with lr
 
 
-def shared(folder):
-    train(folder / "two", SHARED)
-    train(folder / "elastic", SHARED, vanish=2)
+def shared(folder, config):
+    train(folder / "two", config)
+    train(folder / "elastic", config, vanish=2)
 
 
 @pytest.mark.rounding
-def test_two_processes_train_what_one_trains_and_one_continues_what_two_began(tmp_path):
+@pytest.mark.parametrize("micro_batch", [None, 4])
+def test_two_processes_train_what_one_trains_and_one_continues_what_two_began(
+    tmp_path, micro_batch
+):
+    """They share the batch, whose batch norms see all of it, or micro-batches."""
+    config = changed(SHARED, micro_batch=micro_batch)
     for name in ("one", "two", "elastic"):
         (tmp_path / name).mkdir()
-    codes = ranks.finish(ranks.start(shared, tmp_path, size=2))
+    codes = ranks.finish(ranks.start(shared, tmp_path, config, size=2))
     assert all(codes)  # the first vanished after two epochs, so the second could not go on
     assert not (tmp_path / "elastic" / "net.safetensors").exists()
-    train(tmp_path / "one", SHARED)
-    train(tmp_path / "elastic", SHARED)
+    train(tmp_path / "one", config)
+    train(tmp_path / "elastic", config)
     net, curve = (
         load_file(tmp_path / "one" / "net.safetensors"),
         json.loads((tmp_path / "one" / "curve.json").read_text()),
@@ -331,8 +336,8 @@ def test_a_step_that_is_not_finite_changes_nothing(where):
 def poisoned(monkeypatch, *steps):
     """From now on the images of these steps are not numbers."""
 
-    def with_poison(*arguments):
-        for batch in augmented_batches(*arguments):
+    def with_poison(*arguments, **options):
+        for batch in augmented_batches(*arguments, **options):
             bad = [p * torch.nan for p in batch.pieces]
             yield replace(batch, pieces=bad) if batch.step in steps else batch
 

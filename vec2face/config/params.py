@@ -150,6 +150,10 @@ class Params(Section):
             )
         if self.sampling.released:
             yield "sampling.released: min_similarity and sampling.jpeg_quality are not used"
+        if self.training.released:
+            yield "training.released: training.weight_decay is not used, it is 0.01"
+        if self.fr.released:
+            yield "fr.released: fr.augment.erasing and erased are not used; 0.5 and up to 0.33 are"
         if self.paths.second_recognizer == self.paths.recognizer:
             yield (
                 "paths.second_recognizer: the same as paths.recognizer, so the images are judged "

@@ -58,10 +58,9 @@ class Subset(Section):
 class GeneratorConfig(Section):
     """Sizes of the generator, and how its weights are initialised.
 
-    The authors' code differs from their paper: in the image decoder, a shortcut that changes the
-    number of channels sees its block's output instead of the input; in training, the adversarial
-    loss has weight 1 instead of the adaptive one, and the images of a batch share one mask ratio.
-    ``released`` follows the code. The authors' weights need it; reading them switches it on.
+    In the image decoder of the authors' code, a shortcut that changes the number of channels sees
+    its block's output instead of the input. ``released`` follows it. The authors' weights need it;
+    reading them switches it on.
     """
 
     width: Size  # of the encoder
@@ -120,10 +119,17 @@ class LossWeights(Section):
     identity_full: Share  # ... and at which it has its full weight
     recognizer_share: Share  # part of each batch that the recognizer's losses see
     adversarial: Weight
+    adversarial_adaptive: StrictBool  # multiplied by the ratio of the gradients' norms (VQGAN)
 
 
 class Training(Section):
-    """Optimisation of the generator."""
+    """Optimisation of the generator.
+
+    ``released`` follows the authors' code where no other key says so: features enter as they are,
+    the images of a step share one mask ratio, all parameters decay, by 0.01 whatever
+    ``weight_decay`` says, and the discriminator has shorter residual blocks and gets the gradient
+    of the generator's adversarial loss as well.
+    """
 
     steps: Count
     batch: Count  # images in a step, of all processes together
@@ -141,6 +147,7 @@ class Training(Section):
     losses: LossWeights
     discriminator: Discriminator
     lpips_weights: PlaceOrNone  # "" for none
+    released: StrictBool
 
 
 class Sampling(Section):
@@ -180,7 +187,14 @@ class Augmentation(Section):
 
 
 class RecognizerConfig(Section):
-    """What a face recognition model is, and how it is trained."""
+    """What a face recognition model is, and how it is trained.
+
+    ``released`` follows the authors' code where no other key says so: ArcFace's margin has no part
+    in the gradient, the head's gradient is not clipped, the rate falls an epoch before each of the
+    milestones, all parameters decay, squeeze and excitation gates shortcuts, and the network of
+    depth 200 is that of 100. Erasing has probability 0.5 and covers up to 0.33 of the area with the
+    middle grey, whatever ``augment`` says.
+    """
 
     backbone: Backbone
     widths: tuple[Size, ...]  # channels of an IResNet's four stages; empty for the backbone's own
@@ -190,8 +204,8 @@ class RecognizerConfig(Section):
     margin: Weight  # radians of arcface and magface (its lowest), a cosine of cosface
     epochs: Count  # passes over the images
     batch: Several  # images in a step, of all processes together; an epoch's rest is left out
-    # Images in a forward pass of one process; null for the whole batch. Batch norms see one
-    # micro-batch at a time, so this number, unlike that of the processes, counts; they need two.
+    # Images that batch norms see together; null for the whole batch. Processes share the
+    # micro-batches, or each of them; so this number, unlike that of the processes, counts.
     micro_batch: Several | None
     lr: Positive  # highest learning rate
     schedule: Literal["milestones", "cosine"]  # cosine: half a cosine to zero
@@ -205,6 +219,7 @@ class RecognizerConfig(Section):
     precision: Precision  # of the backbone's products and convolutions; the head keeps float32
     compile: StrictBool  # the backbone, by torch.compile; its dropout then draws otherwise
     augment: Augmentation
+    released: StrictBool
 
 
 class RenderedStore(Section):

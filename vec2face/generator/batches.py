@@ -115,5 +115,5 @@ def draw_masks(params: Params, step: int, part: slice) -> tuple[Tensor, Tensor]:
         m.maximum,
         m.mean,
         purpose="training mask",
-        ratio_shared_by=batch if params.generator.released else 1,
+        ratio_shared_by=batch if params.training.released else 1,
     )

@@ -12,9 +12,10 @@ class PatchDiscriminator(nn.Module):
             many.
         kernels: sizes of the stem's parallel convolutions. The first has half of the channels, the
             others share the rest. The authors' 15 x 15 kernels are costly on a CPU.
+        released: residual blocks have one convolution, as in the authors' code, and not two.
     """
 
-    def __init__(self, width: int, kernels: tuple[int, ...]):
+    def __init__(self, width: int, kernels: tuple[int, ...], *, released: bool = False):
         super().__init__()
         rest = len(kernels) - 1
         shares = [width // 2] + [width // 2 // rest] * rest if rest else [width]
@@ -28,7 +29,7 @@ class PatchDiscriminator(nn.Module):
                 nn.Conv2d(current, after, 4, stride=2, padding=1),
                 nn.LeakyReLU(0.1),
                 nn.GroupNorm(8, after),
-                _Residual(after),
+                _Residual(after, released),
             ]
             current = after
         self.body = nn.Sequential(*layers)
@@ -43,14 +44,17 @@ class PatchDiscriminator(nn.Module):
 
 
 class _Residual(nn.Module):
-    def __init__(self, channels: int):
+    def __init__(self, channels: int, released: bool):
         super().__init__()
-        self.branch = nn.Sequential(
-            nn.Conv2d(channels, channels, 3, padding=1),
-            nn.LeakyReLU(0.1),
-            nn.GroupNorm(8, channels),
-            nn.Conv2d(channels, channels, 3, padding=1),
-        )
+
+        def convolution() -> nn.Module:
+            return nn.Conv2d(channels, channels, 3, padding=1)
+
+        norm, slope = nn.GroupNorm(8, channels), nn.LeakyReLU(0.1)
+        if released:
+            self.branch = nn.Sequential(norm, slope, convolution())
+        else:
+            self.branch = nn.Sequential(convolution(), slope, norm, convolution())
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.branch(x)

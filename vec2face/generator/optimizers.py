@@ -30,23 +30,29 @@ def optimizers(generator: Vec2Face, hyper: Training, fused: bool) -> list[torch.
     rest = [p for p in generator.parameters() if id(p) not in chosen]
     return [
         adamw(rest, hyper.lr, hyper, fused),
-        Muon(matrices, hyper.lr, weight_decay=hyper.weight_decay),
+        Muon(matrices, hyper.lr, weight_decay=_decay(hyper)),
     ]
 
 
 def adamw(
     parameters: Iterable[nn.Parameter], lr: float, hyper: Training, fused: bool
 ) -> torch.optim.AdamW:
-    """AdamW; weight decay on matrices and filters only."""
+    """AdamW; weight decay on matrices and filters only, or on all as released."""
     parameters = list(parameters)
     groups: list[dict[str, Any]] = [
         {"params": [p for p in parameters if p.ndim > 1]},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+        {"params": [p for p in parameters if p.ndim <= 1]},
     ]
+    if not hyper.released:
+        groups[1]["weight_decay"] = 0.0
     return torch.optim.AdamW(
         groups,
         lr=lr,
         betas=hyper.betas,
-        weight_decay=hyper.weight_decay,
+        weight_decay=_decay(hyper),
         fused=fused or None,
     )
+
+
+def _decay(hyper: Training) -> float:
+    return 0.01 if hyper.released else hyper.weight_decay

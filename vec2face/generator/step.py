@@ -49,7 +49,9 @@ class GeneratorRun:
         move["memory_format"] = layout
 
         self.generator = Vec2Face(params.generator, features.shape[1])
-        self.generator.standardise(*group.gather(_statistics(features) if group.main else None)[0])
+        if not self.hyper.released:
+            found = group.gather(_statistics(features) if group.main else None)[0]
+            self.generator.standardise(*found)
         self.generator.to(**move)
         self.average: Vec2Face | None = None
         if self.hyper.ema:
@@ -59,7 +61,9 @@ class GeneratorRun:
         self.discriminator: PatchDiscriminator | None = None
         if self.losses.adversarial:
             d = self.hyper.discriminator
-            self.discriminator = PatchDiscriminator(d.width, d.kernels).to(**move)
+            self.discriminator = PatchDiscriminator(
+                d.width, d.kernels, released=self.hyper.released
+            ).to(**move)
             self.optimizer_d = adamw(self.discriminator.parameters(), d.lr, self.hyper, on_gpu)
             self.judge = synchronised(self.discriminator, group, self.hyper.compile)
         self.recognizer = open_network(params.paths.recognizer).to(**move)
@@ -95,7 +99,8 @@ class GeneratorRun:
         self.generator.zero_grad(set_to_none=True)
         if adversary:
             adversary.zero_grad(set_to_none=True)
-            adversary.requires_grad_(False)  # the generator's loss must not reach it
+            # The generator's loss must not reach it. In the authors' code it does.
+            adversary.requires_grad_(self.hyper.released)
         values: dict[int, dict[str, Tensor]] = {}
         pairs: list[tuple[Tensor, Tensor]] = []
         last = batch.pieces[-1].number
@@ -134,7 +139,7 @@ class GeneratorRun:
                 logits = adversary(fake)
             loss = losses.adversarial(logits.to(self.dtype))
             balance: float | Tensor = 1.0
-            if not self.generator.config.released:
+            if self.losses.adversarial_adaptive:
                 both = self.scaler.scale(total), self.scaler.scale(loss)
                 scale, layer = self.scaler.get_scale(), self.generator.last_layer
                 balance = losses.adaptive_weight(*both, layer, scale)

@@ -124,8 +124,12 @@ def backbone_cost(
 
 
 @cache
-def _discriminator_cost(width: int, kernels: tuple[int, ...], image_size: int) -> Cost:
-    return network_cost(lambda: PatchDiscriminator(width, kernels), 3, image_size, image_size)
+def _discriminator_cost(
+    width: int, kernels: tuple[int, ...], image_size: int, released: bool
+) -> Cost:
+    return network_cost(
+        lambda: PatchDiscriminator(width, kernels, released=released), 3, image_size, image_size
+    )
 
 
 @dataclass(frozen=True)
@@ -165,7 +169,7 @@ def pipeline_cost(
     t, w, d = p.training, p.training.losses, p.training.discriminator
     train = generator_cost(p.generator, t.masks.minimum)
     sample = generator_cost(p.generator, p.sampling.masks.minimum)
-    judge = _discriminator_cost(d.width, d.kernels, p.image_size)
+    judge = _discriminator_cost(d.width, d.kernels, p.image_size, t.released)
     faces = p.subset.identities * p.subset.images_per_identity
     made = p.identities * p.images_per_identity
     jpeg = JPEG_BYTES_PER_PIXEL * p.image_size**2

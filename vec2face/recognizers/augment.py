@@ -12,11 +12,18 @@ from vec2face.config.sections import Augmentation
 from vec2face.randomness import stream
 
 DRAWS = 24
+RELEASED_ERASING = {"erasing": 0.5, "erased": (0.02, 0.33)}
 _INTERPOLATIONS = (cv2.INTER_NEAREST, cv2.INTER_LINEAR, cv2.INTER_AREA, cv2.INTER_CUBIC)
 
 
 def augment(
-    images: np.ndarray, indices: np.ndarray, epoch: int, seed: int, settings: Augmentation
+    images: np.ndarray,
+    indices: np.ndarray,
+    epoch: int,
+    seed: int,
+    settings: Augmentation,
+    *,
+    released: bool = False,
 ) -> np.ndarray:
     """Return changed copies of ``images``.
 
@@ -26,12 +33,13 @@ def augment(
         epoch: number of the pass over the training set, from 0.
         seed: the experiment's seed.
         settings: what to do how often.
+        released: erase as the authors' code does, to the middle grey, whatever the settings say.
 
     Returns:
         uint8 (B, H, W, 3), a new array.
     """
     images = images.copy()
-    s = settings
+    s = settings.model_copy(update=RELEASED_ERASING) if released else settings
     chances = [s.flip, s.crop, s.low_resolution, s.photometric, s.erasing]
     if not any(chances):
         return images
@@ -48,7 +56,7 @@ def augment(
     for i in np.flatnonzero(chosen[:, 1]):
         _window(images[i], s.least_window, draws[i, 11:15])
     for i in np.flatnonzero(chosen[:, 4]):
-        _erase(images[i], s.erased, draws[i, 15:20])
+        _erase(images[i], s.erased, draws[i, 15:19], 0.5 if released else draws[i, 19])
     return images
 
 
@@ -92,7 +100,7 @@ def _window(image: np.ndarray, least: float, draws: np.ndarray) -> None:
     image[seen] = inside
 
 
-def _erase(image: np.ndarray, erased: tuple[float, float], draws: np.ndarray) -> None:
+def _erase(image: np.ndarray, erased: tuple[float, float], draws: np.ndarray, grey: float) -> None:
     area = erased[0] + (erased[1] - erased[0]) * draws[0]
     hidden = _rectangle(image, area, 3.3 ** (2 * draws[1] - 1), draws[2:4])
-    image[hidden] = int(256 * draws[4])
+    image[hidden] = int(256 * grey)

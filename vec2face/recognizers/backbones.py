@@ -26,13 +26,18 @@ NAMES: tuple[str, ...] = get_args(Backbone)
 
 def architecture(config: RecognizerConfig, image_size: int) -> dict[str, Any]:
     """Return the arguments of ``build_backbone`` for a recognizer of ``config``."""
-    return {
+    found: dict[str, Any] = {
         "name": config.backbone,
         "image_size": image_size,
         "embedding": config.embedding,
         "widths": config.widths or None,
         "dropout": config.dropout,
     }
+    if config.released:
+        found["name"] = config.backbone.replace("iresnet200", "iresnet100")
+        if config.backbone.startswith("se_"):
+            found["squeeze_excitation"] = "shortcut"
+    return found
 
 
 def build_backbone(

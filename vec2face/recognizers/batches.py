@@ -74,6 +74,8 @@ def augmented_batches(
     seed: int,
     parts: Sequence[slice],
     steps: range,
+    *,
+    released: bool = False,
 ) -> Iterator[Batch]:
     """Yield this process's part of each step.
 
@@ -85,6 +87,7 @@ def augmented_batches(
         seed: the experiment's seed.
         parts: of the batch, whose images are read: this process's micro-batches.
         steps: global step numbers; step s lies in epoch s // (N // batch).
+        released: see ``augment``.
     """
     per_epoch = len(labels) // batch
 
@@ -96,7 +99,9 @@ def augmented_batches(
         epoch, place = divmod(step, per_epoch)
         chosen = order(epoch)[place * batch : (place + 1) * batch]
         own = [chosen[part] for part in parts]
-        pieces = [to_tensor(augment(read(i), i, epoch, seed, settings)) for i in own]
+        pieces = [
+            to_tensor(augment(read(i), i, epoch, seed, settings, released=released)) for i in own
+        ]
         return Batch(step, chosen, torch.from_numpy(labels[chosen]), pieces)
 
     return ahead(prepare, steps)

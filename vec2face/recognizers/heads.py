@@ -31,6 +31,7 @@ class MarginHead(nn.Module):
         angle_factor: m1.
         angle_margin: m2 in radians.
         cosine_margin: m3.
+        straight_through: the gradient to the cosine is the one without a margin.
     """
 
     def __init__(
@@ -42,8 +43,10 @@ class MarginHead(nn.Module):
         angle_factor: float = 1.0,
         angle_margin: float = 0.0,
         cosine_margin: float = 0.0,
+        straight_through: bool = False,
     ) -> None:
         super().__init__()
+        self.straight_through = straight_through
         self.scale = scale
         self.angle_factor = angle_factor
         self.angle_margin = angle_margin
@@ -74,7 +77,8 @@ class MarginHead(nn.Module):
 
     def with_margin(self, cosine: Tensor, norm: Tensor) -> Tensor:
         """Return the true identity's cosine (B,) with its margin."""
-        return self._turn(cosine, self.angle_margin) - self.cosine_margin
+        harder = self._turn(cosine, self.angle_margin) - self.cosine_margin
+        return cosine + (harder - cosine).detach() if self.straight_through else harder
 
     def penalty(self, norm: Tensor) -> Tensor:
         """Return a scalar added to the loss: none for the fixed margins."""
@@ -137,7 +141,13 @@ class MagFaceHead(MarginHead):
 
 
 def build_head(
-    name: str, embedding: int, classes: int, *, scale: float = 64.0, margin: float | None = None
+    name: str,
+    embedding: int,
+    classes: int,
+    *,
+    scale: float = 64.0,
+    margin: float | None = None,
+    released: bool = False,
 ) -> MarginHead:
     """Build a head by name.
 
@@ -149,6 +159,7 @@ def build_head(
         scale: factor on the cosines.
         margin: replaces the default margin. MagFace's is the lowest of its margins; the highest
             keeps its ratio to it. Softmax takes none.
+        released: ArcFace's margin has no part in the gradient, as in the authors' code.
 
     Raises:
         ValueError: on an unknown name, a margin that the head does not take, or a bad scale.
@@ -157,7 +168,9 @@ def build_head(
         raise ValueError(f"scale is a positive number, not {scale}")
     if name == "arcface":
         margin = 0.5 if margin is None else float(margin)
-        return MarginHead(embedding, classes, scale=scale, angle_margin=margin)
+        return MarginHead(
+            embedding, classes, scale=scale, angle_margin=margin, straight_through=released
+        )
     if name == "cosface":
         margin = 0.35 if margin is None else float(margin)
         return MarginHead(embedding, classes, scale=scale, cosine_margin=margin)

@@ -119,7 +119,7 @@ class PartialFC:
         """
         if self.group.size > 1:
             embeddings = _Gather.apply(embeddings.to(_at_least_float32(embeddings)), self.group)
-            labels = _gather(labels, self.group)
+            labels = gather_rows(labels, self.group)
         own = labels - self.share.start
         own = torch.where((own >= 0) & (own < len(self.share)), own, -1)
         if self.place is not None:
@@ -223,7 +223,7 @@ class _Gather(torch.autograd.Function):
     @staticmethod
     def forward(ctx, rows: Tensor, group: Group) -> Tensor:
         ctx.size = group.size
-        return _gather(rows, group)
+        return gather_rows(rows, group)
 
     @staticmethod
     def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:
@@ -270,7 +270,8 @@ def _at_least_float32(tensor: Tensor) -> torch.dtype:
     return torch.promote_types(tensor.dtype, torch.float32)
 
 
-def _gather(rows: Tensor, group: Group) -> Tensor:
+def gather_rows(rows: Tensor, group: Group) -> Tensor:
+    """Return the rows (B, ...) of all processes, as many on each, in the order of the ranks."""
     together = rows.new_empty(group.size * len(rows), *rows.shape[1:])
     dist.all_gather_single(together, rows.contiguous())
     return together

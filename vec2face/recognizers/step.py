@@ -12,6 +12,7 @@ from vec2face.config.sections import RecognizerConfig
 from vec2face.randomness import torch_seed
 from vec2face.recognizers.backbones import architecture, build_backbone
 from vec2face.recognizers.batches import Batch
+from vec2face.recognizers.exchange import exchange
 from vec2face.recognizers.heads import build_head
 from vec2face.recognizers.partial_fc import PartialFC
 from vec2face.runtime.loop import Line, Sums
@@ -28,7 +29,7 @@ def rate(step: int, steps_per_epoch: int, config: RecognizerConfig) -> float:
         done = (epoch - config.warmup) / max(config.epochs - config.warmup, 1e-9)
         return config.lr * 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
     points = [m if m >= 1 else m * config.epochs for m in config.milestones]
-    return config.lr * 0.1 ** sum(epoch >= point for point in points)
+    return config.lr * 0.1 ** sum(epoch + config.released >= point for point in points)
 
 
 class RecognizerRun:
@@ -46,7 +47,8 @@ class RecognizerRun:
         backbone: the network that is trained, without what wraps it.
         batch: images in a step, of all processes together.
         per_epoch: steps in an epoch.
-        rounds: (number, part of the batch) of this process's micro-batches.
+        rounds: (number, part of the batch) of this process's micro-batches, or of its parts of
+            them.
     """
 
     def __init__(
@@ -62,21 +64,26 @@ class RecognizerRun:
         self.group = group
         self.batch = min(config.batch, len(labels))
         self.per_epoch = len(labels) // self.batch
-        self.rounds = rounds(self.batch, config.micro_batch, group, "fr")
+        self.rounds = rounds(self.batch, config.micro_batch, group, "fr", divisible=True)
         backbone = build_backbone(**architecture(config, image_size)).to(group.device)
         self.backbone = backbone.to(memory_format=torch.channels_last)
+        if len(range(self.batch)[self.rounds[0][1]]) < (config.micro_batch or self.batch):
+            exchange(self.backbone, group)
         self.backbone.train()
         self.network = synchronised(self.backbone, group, config.compile)
         with torch.device("meta"):
             shape = config.embedding, int(labels.max()) + 1
-            head = build_head(config.head, *shape, scale=config.scale, margin=config.margin)
+            rule: dict[str, Any] = {"scale": config.scale, "margin": config.margin}
+            head = build_head(config.head, *shape, **rule, released=config.released)
         sgd: dict[str, Any] = {"momentum": config.momentum, "weight_decay": config.weight_decay}
         self.head = PartialFC(head, group, seed=seed, sample_rate=config.sample_rate, **sgd)
         self.parameters = [p for p in self.backbone.parameters() if p.requires_grad]
         groups: list[dict[str, Any]] = [
             {"params": [p for p in self.parameters if p.ndim > 1]},
-            {"params": [p for p in self.parameters if p.ndim <= 1], "weight_decay": 0.0},
+            {"params": [p for p in self.parameters if p.ndim <= 1]},
         ]
+        if not config.released:
+            groups[1]["weight_decay"] = 0.0
         self.optimizer = torch.optim.SGD(groups, lr=config.lr, **sgd)
         self.precision = getattr(torch, config.precision)
         kind = group.device.type
@@ -107,7 +114,7 @@ class RecognizerRun:
         self.statistics.begin()
         while True:
             loss, right = self._gradients(batch)
-            norm = clip(self.parameters, [self.head.rows], self.config.clip, self.group)
+            norm = self._clip()
             if math.isfinite(loss) and math.isfinite(norm):
                 self.scaler.step(self.optimizer)
                 self.scaler.update()
@@ -145,6 +152,14 @@ class RecognizerRun:
         self.head.rows.grad.div_(self.scaler.get_scale())
         loss, right = found.tolist()
         return loss / len(self.rounds), right
+
+    def _clip(self) -> float:
+        """Clip backbone and head together, or the backbone alone; return the norm of both."""
+        largest, group = self.config.clip, self.group
+        if not self.config.released:
+            return clip(self.parameters, [self.head.rows], largest, group)
+        head = clip([], [self.head.rows], math.inf, group)
+        return math.hypot(clip(self.parameters, [], largest, group), head)
 
     def line(self, step: int, sums: Sums) -> Line:
         """Return an epoch's line of the curve, of the steps that were taken."""

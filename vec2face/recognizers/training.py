@@ -7,8 +7,8 @@
 A killed run continues from its last checkpoint and ends in the same weights, bit by bit on a CPU
 with the same number of threads: order, augmentation and dropout of every step are functions of
 the seed and the step alone. Processes that ``vec2face.runtime.processes`` has joined share every
-step by micro-batches and the head by identities; how many they are, also when a run continues,
-changes nothing but the order in which numbers are added up.
+step by micro-batches, or each of these, and the head by identities; how many they are, also when a
+run continues, changes nothing but the order in which numbers are added up.
 """
 
 from collections.abc import Callable
@@ -75,7 +75,8 @@ def train_recognizer(
         torch.manual_seed(torch_seed(seed, "recognizer"))
         run = RecognizerRun(config, image_size, labels, seed, group)
         parts = [part for _, part in run.rounds]
-        batches = partial(augmented_batches, read, labels, run.batch, config.augment, seed, parts)
+        arguments = read, labels, run.batch, config.augment, seed, parts
+        batches = partial(augmented_batches, *arguments, released=config.released)
         curve = Curve(run.per_epoch, run.line, on_epoch if group.main else None)
         steps = config.epochs * run.per_epoch
         loop("recognizer", run, batches, steps, Checkpoint(work), curve, group)

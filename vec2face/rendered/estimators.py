@@ -60,6 +60,7 @@ def recognizer_configs(epochs: int) -> dict[str, tuple[int, RecognizerConfig]]:
             precision="float32",
             compile=False,
             augment=AUGMENTATION,
+            released=False,
             **rest,
         )
 

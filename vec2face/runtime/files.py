@@ -89,7 +89,6 @@ def whole_folder(path: Path | str) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-<<<<<<< HEAD
 class Unfinished:
     """What writes a file in a ``with`` block: completed if the block ends well, else given up."""
 
@@ -114,7 +113,8 @@ class Unfinished:
             self.close()
         else:
             self.discard()
-=======
+
+
 def check_writable(folder: Path | str) -> None:
     """Try whether files can be written to a folder, or to that in which it will be made.
 
@@ -132,7 +132,6 @@ def check_writable(folder: Path | str) -> None:
         raise InputError(
             f"{folder}: cannot be written to: {nearest}: {reason}; change its rights or remove it"
         ) from error
->>>>>>> hostile
 
 
 def sweep(*paths: Path | str) -> None:

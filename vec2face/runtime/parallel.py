@@ -2,8 +2,8 @@
 
 A step's batch is cut into micro-batches. They are the unit of computation: whatever is not linear
 in the images (dropout, batch norms, adaptive weights) is a function of a micro-batch and of its
-number, and the step's gradient is the mean over all of them. How many processes share them
-therefore changes nothing but the order in which numbers are added up.
+number, and the step's gradient is the mean over all of them. How many processes share them, or
+share each of them, therefore changes nothing but the order in which numbers are added up.
 
     network = synchronised(network, processes(), compiled=False)
     parts = rounds(batch, micro_batch, processes())
@@ -32,17 +32,24 @@ log = logging.getLogger(__name__)
 
 
 def rounds(
-    batch: int, micro_batch: int | None, group: Group, section: str = "training"
+    batch: int,
+    micro_batch: int | None,
+    group: Group,
+    section: str = "training",
+    *,
+    divisible: bool = False,
 ) -> list[tuple[int, slice]]:
     """Return (number, part of the batch) of each micro-batch that this process computes, in order.
 
-    Micro-batch m is computed by rank m mod size, in round m // size.
+    Micro-batch m is computed by rank m mod size, in round m // size. If their number is no multiple
+    of the processes', every process may compute a part of each, in the order of the ranks.
 
     Args:
         batch: images in a step, of all processes together.
         micro_batch: images in a micro-batch; None for all of the batch.
         group: this process among the others.
         section: of params.yaml that the sizes come from, for messages.
+        divisible: whether processes may share one micro-batch.
 
     Raises:
         InputError: the batch cannot be cut so, or the processes cannot share it evenly.
@@ -54,6 +61,9 @@ def rounds(
             "choose a divisor"
         )
     count = batch // size
+    if divisible and count % group.size and size % group.size == 0:
+        own = group.share(size)
+        return [(m, slice(m * size + own.start, m * size + own.stop)) for m in range(count)]
     if count % group.size:
         fitting = [m for m in range(1, batch + 1) if batch % (m * group.size) == 0]
         remedy = (
