@@ -11,13 +11,12 @@ it stopped.
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
 from stages import run
 from stages.artifacts import artifacts
 from vec2face.config.params import Params
 from vec2face.dataset.generate import generate
 from vec2face.dataset.perturbation import Perturbation
+from vec2face.faces.reading import read_array
 from vec2face.generator.inference import arrange_for_inference
 from vec2face.generator.masks import masks
 from vec2face.generator.released import open_generator
@@ -49,7 +48,7 @@ def main() -> None:
     with resume("dataset", settings, [artifacts.identities, file], artifacts.work) as work:
         summary = generate(
             generator,
-            np.load(artifacts.identities, mmap_mode="r"),
+            read_array(artifacts.identities),
             perturbation,
             partial(masks, p.seed, purpose="generation mask", ratio_shared_by=shared, **ratios),
             store=artifacts.generated,
