@@ -11,13 +11,12 @@ it stopped.
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
 from stages import run
 from stages.artifacts import artifacts
 from vec2face.config.params import Params
 from vec2face.dataset.generate import generate
 from vec2face.dataset.perturbation import Perturbation
+from vec2face.faces.reading import read_array
 from vec2face.generator.inference import arrange_for_inference
 from vec2face.generator.masks import masks
 from vec2face.generator.released import open_generator
@@ -38,7 +37,7 @@ def main() -> None:
     ratios = s.masks.model_dump()
     file = Path(p.paths.generator)
     generator = arrange_for_inference(open_generator(file).to(processes().device))
-    people = np.load(artifacts.identities, mmap_mode="r")
+    people = read_array(artifacts.identities)
     if people.shape[1] != generator.dimension:
         raise InputError(
             f"paths.generator: {file} takes {generator.dimension} numbers, but the identities of "

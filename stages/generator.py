@@ -9,12 +9,12 @@ many as divide training.batch / training.micro_batch.
 
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from stages import run
 from stages.artifacts import artifacts
 from vec2face.config.params import Params
+from vec2face.faces.reading import read_array
 from vec2face.faces.source import open_source
 from vec2face.generator.training import train_generator
 from vec2face.runtime.files import InputError, whole_file
@@ -26,7 +26,7 @@ def main() -> None:
     """Train the generator of the parameters."""
     p = Params.load(artifacts.params)
     faces = open_source(artifacts.subset, verify=processes().main)
-    features = np.load(artifacts.train_features, mmap_mode="r")
+    features = read_array(artifacts.train_features)
     if len(features) != len(faces):
         raise InputError(
             f"{artifacts.train_features}: {len(features)} rows for {len(faces)} images of "

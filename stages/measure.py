@@ -18,6 +18,7 @@ from stages import run
 from stages.artifacts import artifacts
 from vec2face.config.params import Params
 from vec2face.evaluation.quality import Subject, extract, measure
+from vec2face.faces.reading import read_array
 from vec2face.faces.source import open_source
 from vec2face.generator.masks import masks
 from vec2face.generator.released import open_generator
@@ -39,11 +40,11 @@ def main() -> None:
     subject = Subject(
         generator=open_generator(generator).to(processes().device),
         masks=partial(masks, p.seed, **ratios),
-        identities=np.load(artifacts.identities),
+        identities=np.array(read_array(artifacts.identities)),
         generated=generated,
-        vectors=np.load(artifacts.generated_vectors, mmap_mode="r"),
+        vectors=read_array(artifacts.generated_vectors),
         held_out=held_out,
-        held_out_features=np.load(artifacts.held_out_features),
+        held_out_features=np.array(read_array(artifacts.held_out_features)),
     )
     inputs = [*stores, artifacts.identities, artifacts.held_out_features, generator, *recognizers]
     with resume("measure", [p.seed, ratios], inputs, artifacts.work) as work:

@@ -8,11 +8,10 @@ features, and a killed run goes on where it stopped.
 
 from pathlib import Path
 
-import numpy as np
-
 from stages import run
 from stages.artifacts import artifacts
 from vec2face.config.params import Params
+from vec2face.faces.reading import read_array
 from vec2face.faces.source import open_readable
 from vec2face.identities.pca import PCA
 from vec2face.recognizers.features import extract_to, open_recognizer
@@ -29,7 +28,7 @@ def main() -> None:
     with resume("pca", [p.subset.corrupt], [faces, recognizer], artifacts.work) as work:
         extract_to(work / "features.npy", open_recognizer(recognizer), source)
         if processes().main:
-            features = np.load(work / "features.npy", mmap_mode="r")
+            features = read_array(work / "features.npy")
             with as_if_alone():
                 people = identity_means(features, source.labels)
                 PCA.fit(people, feature_scale(features)).save(artifacts.pca)

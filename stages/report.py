@@ -13,6 +13,7 @@ import numpy as np
 from stages import run
 from stages.artifacts import artifacts
 from vec2face.config.params import Params
+from vec2face.faces.reading import read_array
 from vec2face.generator.released import open_generator
 from vec2face.identities.pca import PCA
 from vec2face.report.contents import Faces, contact_sheets, numbers
@@ -45,7 +46,8 @@ def main() -> None:
 
     curves = [artifacts.generator_curve, *map(artifacts.recognizer_curve, p.training_sets)]
     generator = open_generator(Path(p.paths.generator))
-    identities, scale = np.load(artifacts.identities), PCA.load(artifacts.pca).feature_scale
+    identities = np.array(read_array(artifacts.identities))
+    scale = PCA.load(artifacts.pca).feature_scale
     drawn = numbers(evaluation, artifacts.roc, curves, *sets)
     drawn |= contact_sheets(p, generator, identities, scale, *sets)
     with whole_folder(artifacts.figures) as folder:

@@ -1,4 +1,4 @@
-"""Feed damaged inputs to the readers of faces.
+"""Feed damaged inputs to every reader: of faces, of networks, of the pipeline's own work.
 
     python -m tests.fuzz --count 20000             # to each reader; minutes
     python -m tests.fuzz --count 20000 lmdb tar    # to these
@@ -28,11 +28,16 @@ from multiprocessing.sharedctypes import Synchronized
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import nn
+
+from tests.fuzz import networks, readers, work
 from tests.fuzz.limits import limit
 from tests.fuzz.mutate import mutate
-from tests.fuzz.readers import READERS, Reader
+from tests.fuzz.readers import Reader
 from vec2face.runtime.files import InputError
 
+READERS = readers.READERS | networks.READERS | work.READERS
 SECONDS = 10
 MEGABYTES = 1024
 _fork = multiprocessing.get_context("fork")
@@ -58,11 +63,15 @@ def attempt(reader: Reader, folder: Path, data: bytes) -> str:
     return "read"
 
 
-def work(name: str, sound: list[bytes], folder: Path, span: range, now: Any, pipe: Any) -> None:
+def child(name: str, sound: list[bytes], folder: Path, span: range, now: Any, pipe: Any) -> None:
     """Try some inputs in this process, and send what became of each."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # decoders print there
     limit(MEGABYTES)
+    os.environ["VEC2FACE_THREADS"] = "1"
+    torch.set_num_threads(1)
+    for fill in (f for f in vars(nn.init) if f.endswith("_") and not f.startswith("_")):
+        setattr(nn.init, fill, lambda tensor, *_, **__: tensor)  # what is read replaces it
     for number, data in inputs(name, sound, span):
         now.value = number
         pipe.send((number, attempt(READERS[name], folder, data)))
@@ -77,12 +86,12 @@ def try_all(name: str, span: range) -> tuple[Counter[str], dict[int, str]]:
         while first < span.stop:
             now: Synchronized[int] = _fork.Value("q", first)
             mine, theirs = _fork.Pipe(duplex=False)
-            child = _fork.Process(
-                target=work,
+            process = _fork.Process(
+                target=child,
                 args=(name, sound, folder, range(first, span.stop), now, theirs),
                 daemon=True,
             )
-            child.start()
+            process.start()
             theirs.close()
             with contextlib.suppress(EOFError):
                 while mine.poll(SECONDS):
@@ -92,12 +101,12 @@ def try_all(name: str, span: range) -> tuple[Counter[str], dict[int, str]]:
                     counts[kind] += 1
                     if kind == "faults":
                         faults[first - 1] = what
-                child.kill()
-            child.join()
+                process.kill()
+            process.join()
             if first < span.stop:
                 number = now.value
-                slow = child.exitcode == -signal.SIGKILL
-                faults[number] = f"more than {SECONDS} s" if slow else f"exit {child.exitcode}"
+                slow = process.exitcode == -signal.SIGKILL
+                faults[number] = f"more than {SECONDS} s" if slow else f"exit {process.exitcode}"
                 counts["faults"] += 1
                 first = number + 1
     return counts, faults

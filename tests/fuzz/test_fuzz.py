@@ -2,8 +2,7 @@
 
 import pytest
 
-from tests.fuzz.__main__ import try_all
-from tests.fuzz.readers import READERS
+from tests.fuzz.__main__ import READERS, try_all
 
 COUNT = 250
 

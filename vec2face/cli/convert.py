@@ -1,13 +1,14 @@
 """``convert``: write faces in another form."""
 
 import argparse
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from vec2face.faces.convert import FORMS, convert
+from vec2face.faces.reading import read_array
 from vec2face.faces.source import open_source
-from vec2face.runtime.files import InputError
 
 HELP = "write faces in another form"
 
@@ -25,10 +26,7 @@ def run(given: argparse.Namespace) -> int:
     source = open_source(given.source, corrupt=given.corrupt, mask=given.mask)
     features = None
     if given.features:
-        try:
-            features = np.load(given.features, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            raise InputError(f"{given.features}: not an .npy of features: {error}") from error
+        features = read_array(Path(given.features))
     convert(source, given.destination, features=features, **options(given))
     return report(given.destination)
 

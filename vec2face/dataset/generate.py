@@ -28,7 +28,7 @@ from vec2face.faces.store_writer import (
     join_stores,
 )
 from vec2face.runtime.blocks import cut, share, unfinished
-from vec2face.runtime.files import sweep, write_json
+from vec2face.runtime.files import is_sealed, seal, sweep, write_json
 from vec2face.runtime.processes import processes
 
 BLOCK = 512  # images whose vectors are drawn together; a multiple of the batch
@@ -138,6 +138,7 @@ def generate(
                     writer.append(encode(image, quality), label, row)
                 draws, largest = draws + int(drawn.sum()), max(largest, int(drawn.max()))
             write_json(_beside(paths[number]), {"draws": draws, "largest": largest})
+            seal(_beside(paths[number]))
 
     def done(number: int) -> bool:
         return _summary(paths[number]) is not None and is_whole(paths[number])
@@ -165,8 +166,5 @@ def _beside(shard: Path) -> Path:
 
 def _summary(shard: Path) -> dict[str, int] | None:
     """Return the draws of a finished shard, or None if they are not there, or damaged."""
-    try:
-        found = json.loads(_beside(shard).read_text())
-    except (OSError, ValueError):
-        return None
-    return found if isinstance(found, dict) and found.keys() == {"draws", "largest"} else None
+    file = _beside(shard)
+    return json.loads(file.read_text()) if is_sealed(file) else None

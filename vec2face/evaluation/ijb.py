@@ -23,6 +23,7 @@ import pandas as pd
 from vec2face.evaluation.verification import tar_at_far, tar_nearest_far
 from vec2face.faces.align import align
 from vec2face.faces.images import decode
+from vec2face.faces.reading import reading
 from vec2face.runtime.files import InputError
 from vec2face.runtime.progress import Progress
 
@@ -112,12 +113,10 @@ def read_ijb(path: Path | str) -> Ijb:
 def _table(path: Path, kinds: list[type]) -> pd.DataFrame:
     if not path.is_file():
         raise InputError(f"{path}: missing; IJB's lists belong in its folder meta")
-    try:
+    with reading(path, f"expected {len(kinds)} values a line"):
         table = pd.read_csv(
             path, sep=r"\s+", header=None, dtype=dict(enumerate(kinds)), na_filter=False
         )
-    except ValueError as error:
-        raise InputError(f"{path}: {error}; expected {len(kinds)} values a line") from error
     if table.shape[1] != len(kinds):
         raise InputError(f"{path}: {table.shape[1]} values a line; expected {len(kinds)} values")
     return table

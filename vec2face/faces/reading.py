@@ -4,6 +4,7 @@ import ast
 import contextlib
 import math
 import struct
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -46,13 +47,34 @@ def read_array(path: Path) -> np.ndarray:
         return np.memmap(path, dtype, "r", start, shape, order)  # type: ignore[call-overload]
 
 
-def array_of(data: bytes) -> np.ndarray:
-    """Return the array of numbers in the bytes of an ``.npy``.
+def read_npz(path: Path | str, remedy: str, times: int = 16) -> dict[str, np.ndarray]:
+    """Return the arrays of an ``.npz``.
+
+    Raises:
+        InputError: if it is none, or unpacks to more than so many times its size.
+    """
+    path = Path(path)
+    with reading(path, remedy), zipfile.ZipFile(path) as archive:
+        members = archive.infolist()
+        if sum(member.file_size for member in members) > times * path.stat().st_size:
+            raise InputError(f"{path}: it unpacks to over {times} times its size; {remedy}")
+        return {
+            member.filename.removesuffix(".npy"): array_of(archive.read(member), "biufU")
+            for member in members
+        }
+
+
+def array_of(data: bytes, kinds: str = "biuf") -> np.ndarray:
+    """Return the array in the bytes of an ``.npy``.
+
+    Args:
+        data: the bytes.
+        kinds: which ``dtype.kind`` it may be of; by default numbers.
 
     Raises:
         Exception: of any kind if it is none; see ``reading``.
     """
-    dtype, shape, order, start = _header(data[:_LONGEST])
+    dtype, shape, order, start = _header(data[:_LONGEST], kinds)
     _check(len(data) - start, dtype, shape)
     return np.frombuffer(data, dtype, -1, start).reshape(shape, order=order)  # type: ignore[call-overload]
 
@@ -60,7 +82,7 @@ def array_of(data: bytes) -> np.ndarray:
 _LONGEST = 12 + 10_000  # bytes before the numbers
 
 
-def _header(start: bytes) -> tuple[np.dtype, tuple[int, ...], str, int]:
+def _header(start: bytes, kinds: str = "biuf") -> tuple[np.dtype, tuple[int, ...], str, int]:
     """Return dtype, shape, order and the place of the first number."""
     if start[:6] != b"\x93NUMPY" or start[6] not in (1, 2, 3):
         raise ValueError("not an .npy")
@@ -72,7 +94,7 @@ def _header(start: bytes) -> tuple[np.dtype, tuple[int, ...], str, int]:
     about = ast.literal_eval(start[first : first + length].decode("latin1").strip())
     shape, by_column = about["shape"], about["fortran_order"]
     dtype = np.dtype(about["descr"]) if isinstance(about["descr"], str) else np.dtype(object)
-    if dtype.kind not in "biuf":
+    if dtype.kind not in kinds:
         raise ValueError(f"{about['descr']!r:.40} are no numbers")
     if not isinstance(shape, tuple) or not all(type(side) is int and side >= 0 for side in shape):
         raise ValueError(f"{shape!r:.40} is no shape")

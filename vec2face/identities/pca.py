@@ -16,6 +16,7 @@ from typing import Self
 
 import numpy as np
 
+from vec2face.faces.reading import read_npz, reading
 from vec2face.randomness import normals
 from vec2face.recognizers.statistics import check_finite
 from vec2face.runtime.files import InputError, whole_file
@@ -139,19 +140,17 @@ class PCA:
             InputError: if the file is missing, is no ``.npz`` of a PCA, or its shapes disagree.
         """
         remedy = "make it again with `dvc repro pca`"
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                pca = cls(
-                    file["mean"],
-                    file["components"],
-                    file["variance"],
-                    float(file["feature_scale"]),
-                    int(file["people"]),
-                )
-        except FileNotFoundError:
-            raise InputError(f"{path}: no such file; {remedy}") from None
-        except Exception as error:
-            raise InputError(f"{path}: not a saved PCA ({error}); {remedy}") from error
+        if not Path(path).is_file():
+            raise InputError(f"{path}: no such file; {remedy}")
+        file = read_npz(path, remedy)
+        with reading(f"{path}: not a saved PCA", remedy):
+            pca = cls(
+                file["mean"],
+                file["components"],
+                file["variance"],
+                float(file["feature_scale"]),
+                int(file["people"]),
+            )
         dimension = pca.mean.size
         if pca.components.shape != (dimension, dimension) or pca.variance.shape != (dimension,):
             raise InputError(f"{path}: mean, components and variance disagree in size; {remedy}")

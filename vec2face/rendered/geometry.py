@@ -8,13 +8,13 @@ Axes: x points to the subject's left, y up, z out of the face; lengths are in dm
 """
 
 import tempfile
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numba import njit
 
+from vec2face.faces.reading import read_npz, reading
 from vec2face.rendered.makehuman import (
     EYE_LEFT,
     EYE_RIGHT,
@@ -25,7 +25,7 @@ from vec2face.rendered.makehuman import (
     fetch,
     read_wheel,
 )  # fmt: skip
-from vec2face.runtime.files import InputError, whole_file
+from vec2face.runtime.files import whole_file
 
 CUT = 5.3  # dm: below this height the body is never in the picture
 MAP_BOTTOM, MAP_TOP = 5.2, 8.7  # dm: heights at v = 0 and v = 1 of the cylindrical skin map
@@ -272,9 +272,9 @@ def load_geometry(path: Path | str) -> Geometry:
     Raises:
         InputError: the file is missing or was not made by ``bake``.
     """
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            content = {name: file[name] for name in file.files}
+    remedy = "run `dvc repro data/rendered/dvc.yaml:geometry`"
+    content = read_npz(path, remedy, times=1100)  # what deflate can do, at most
+    with reading(f"{path}: not a baked head", remedy):
         deltas = content["deltas"] * content["steps"].astype(np.float32)[:, None, None]
         return Geometry(
             **{n: content[n] for n in ("vertices", "triangles", "parts", "maps", "occlusion",
@@ -284,7 +284,3 @@ def load_geometry(path: Path | str) -> Geometry:
             deltas=deltas.astype(np.float32),
             eyeballs=(content["ball_left"], content["ball_right"]),
         )  # fmt: skip
-    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
-        raise InputError(
-            f"{path}: not a baked head ({error}); run `dvc repro data/rendered/dvc.yaml:geometry`"
-        ) from error

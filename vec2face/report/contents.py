@@ -13,6 +13,7 @@ from vec2face.config.params import Params
 from vec2face.dataset.perturbation import Perturbation
 from vec2face.evaluation.roles import Evaluation
 from vec2face.evaluation.separability import similarities
+from vec2face.faces.reading import read_array
 from vec2face.faces.source import Source, open_source
 from vec2face.generator.masks import masks
 from vec2face.generator.network import Vec2Face
@@ -44,10 +45,7 @@ class Faces:
             InputError: they differ in length, or one of them is missing.
         """
         images = open_source(store)
-        try:
-            rows = np.load(features, mmap_mode="r")
-        except (OSError, ValueError) as error:
-            raise InputError(f"{features}: not readable ({error}); run `dvc repro`") from error
+        rows = read_array(features)
         if len(rows) not in (len(images), min(len(images), PAIRED)):
             raise InputError(
                 f"{features}: {len(rows)} rows for {len(images)} images of {store}; run `dvc repro`"

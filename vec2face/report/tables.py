@@ -55,6 +55,8 @@ def read_evaluation(path: Path | str) -> Evaluation:
     evaluation: dict[str, dict[str, dict[str, float]]] = {}
     for recognizer, benchmarks in read_json(path).items():
         evaluation[recognizer] = {}
+        if not isinstance(benchmarks, dict):
+            raise InputError(f"{path}: {recognizer}: no benchmarks; run the evaluate stage again")
         for benchmark, result in benchmarks.items():
             accuracy = result.get("accuracy") if isinstance(result, dict) else None
             if not isinstance(accuracy, int | float) or not 0 <= accuracy <= 1:
@@ -62,7 +64,13 @@ def read_evaluation(path: Path | str) -> Evaluation:
                     f"{path}: {recognizer}/{benchmark}: accuracy {accuracy!r} is no share in "
                     "[0, 1]; run the evaluate stage again"
                 )
-            percent = {"accuracy": 100 * accuracy, "std": 100 * result.get("std", 0.0)}
+            std = result.get("std", 0.0)
+            if not isinstance(std, int | float):
+                raise InputError(
+                    f"{path}: {recognizer}/{benchmark}: std {std!r} is no number; "
+                    "run the evaluate stage again"
+                )
+            percent = {"accuracy": 100 * accuracy, "std": 100 * std}
             evaluation[recognizer][benchmark] = {**result, **percent}
     return evaluation
 
@@ -75,7 +83,7 @@ def read_json(path: Path | str) -> dict[str, Any]:
     """
     try:
         content = json.loads(Path(path).read_text())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path}: not readable as JSON ({error}); run `dvc repro`") from error
     if not isinstance(content, dict):
         raise InputError(f"{path}: holds no JSON object; run the stage that writes it again")

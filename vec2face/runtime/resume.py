@@ -104,7 +104,10 @@ def _folder(stage: str, settings: Any, inputs: Sequence[Path | str], root: Path)
     if (folder / MADE_OF).is_file():
         return folder
     for other in sorted(root.glob(f"{stage}-*/{MADE_OF}")):
-        changed = _changes(json.loads(other.read_text()), made_of)
+        try:
+            changed = _changes(json.loads(other.read_text()), made_of)
+        except (OSError, ValueError, RecursionError):
+            changed = ["what it says of itself, which is damaged"]
         log.warning(
             "%s was left by another run of this stage, which differs in %s; this one starts "
             "afresh in %s. Delete what you no longer need.",
@@ -117,12 +120,12 @@ def _folder(stage: str, settings: Any, inputs: Sequence[Path | str], root: Path)
 @contextlib.contextmanager
 def _held(folder: Path) -> Iterator[Path | None]:
     """Hold a work folder against other runs; yield None if one was waited for that removed it."""
-    with (folder / "lock").open("a+") as lock:
+    with (folder / "lock").open("a+", errors="replace") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             lock.seek(0)
-            log.warning("%s: waiting for another run of this work (%s)", folder, lock.read())
+            log.warning("%s: waiting for another run of this work (%s)", folder, lock.read(200))
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not (folder / "lock").exists():
                 yield None
