@@ -45,12 +45,16 @@ class Artifacts:
         self.figures = reports / "figures"
         self.page = reports / "index.html"
 
-        self.folders = (data, models, reports, self.recognizers, self.curves, self.work)
-
         self.rendered = data / "rendered"  # the stand-in faces
         self.head = self.rendered / "head.npz"
         self.rendered_benchmarks = self.rendered / "benchmarks"
         self.rendered_estimators = models / "rendered"
+
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """The folders in which the outputs lie."""
+        models, reports = self.recognizers.parent, self.curves.parent
+        return self.subset.parent, models, self.recognizers, reports, self.curves, self.work
 
     def recognizer(self, name: str) -> Path:
         """Return the file of the recognizer that was trained on a set."""

@@ -73,8 +73,11 @@ def test_what_takes_no_pixel_is_no_damage(progressive):
     }
     for what, changed in harmless.items():
         assert np.array_equal(decode(changed, what), whole), what
-    with pytest.raises(InputError):
-        decode(data[:-2] + bytes(range(1, 60)) + data[-2:], "left over from a damaged scan")
+    for left_over in (bytes(range(1, 60)), b"\x51", b"\x51\x51"):
+        with pytest.raises(InputError, match="not a readable image"):
+            decode(data[:-2] + bytes(8) + left_over + data[-2:], "a damaged scan")
+        with pytest.raises(InputError, match="not a readable image"):
+            decode(data[:-2] + 20 * left_over + b"\x07" + data[-2:], "a damaged scan")
 
 
 def test_the_end_marker_alone_may_be_missing():

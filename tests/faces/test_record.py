@@ -300,7 +300,7 @@ def test_a_header_may_count_more_images_than_floats_number_singly(tmp_path, monk
     (tmp_path / "a.rec").write_bytes(head + frame(pack(b"image", 3, 1)))
     keys = np.arange(count + 1)
     offsets = np.where(keys == 0, 0, len(head))
-    monkeypatch.setattr("vec2face.faces.record._read_index", lambda _: (keys, offsets))
+    monkeypatch.setattr("vec2face.faces.record.read_index", lambda _: (keys, offsets))
     records = RecordFile(tmp_path / "a.rec")
     assert len(records) == count
     assert records.encoded(count - 1) == b"image"
@@ -321,5 +321,5 @@ def test_the_last_image_is_found_where_the_header_is_rounded(count, tmp_path, mo
     (tmp_path / "a.rec").write_bytes(head + image + person)
     keys = np.arange(count + 3)
     offsets = np.select([keys == 0, keys <= count], [0, len(head)], len(head + image))
-    monkeypatch.setattr("vec2face.faces.record._read_index", lambda _: (keys, offsets))
+    monkeypatch.setattr("vec2face.faces.record.read_index", lambda _: (keys, offsets))
     assert len(RecordFile(tmp_path / "a.rec")) == count

@@ -72,7 +72,7 @@ class Export:
         slope = self.draw.uniform(0.1, 0.4, (channels, 1, 1))
         return self.add("PRelu", x, lambda a, w: torch.where(a < 0, a * w, a), slope)
 
-    def save(self, file):
+    def save(self, file, opset=11):
         tensors = [numpy_helper.from_array(w, name) for name, w in self.weights.items()]
         if self.constants:
             head = [helper.make_node("Constant", [], [t.name], value=t) for t in tensors]
@@ -84,7 +84,7 @@ class Export:
             for name, shape in (("data", [1, 3, SIZE, SIZE]), (self.output, [1, 12]))
         ]
         graph = helper.make_graph(nodes, "arcface", ends[:1], ends[1:], tensors)
-        version = helper.make_opsetid("", 11)
+        version = helper.make_opsetid("", opset)
         model = helper.make_model(graph, opset_imports=[version], ir_version=6)
         onnx.checker.check_model(model)
         onnx.save(model, file)
@@ -115,3 +115,14 @@ def test_exports_of_insightface_are_the_same_three_ways(scaled, constants, tmp_p
         assert np.abs(network(to_tensor(images)).numpy() - expected).max() <= close
         assert network(to_tensor(images[:1])).shape == (1, 12)
     assert network.tap_sizes == [16, 8]
+
+
+@pytest.mark.parametrize("opset", [7, 8])
+def test_the_operators_of_mxnets_exports_have_a_pytorch_form(opset, tmp_path):
+    export = Export(scaled=True, constants=False)
+    network = to_torch(export.save(tmp_path / "a.onnx", opset))
+    images = np.random.default_rng(1).integers(0, 256, (3, SIZE, SIZE, 3), np.uint8)
+    expected = OnnxRecognizer(tmp_path / "a.onnx").features(images)
+    with torch.no_grad():
+        found = network(to_tensor(images)).numpy()
+    assert np.abs(found - expected).max() <= 1e-5 * np.abs(expected).max()

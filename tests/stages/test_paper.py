@@ -36,8 +36,8 @@ def test_every_path_is_documented():
     text = Path("data/README.md").read_text()
     for path in (*p.paths.model_dump().values(), p.training.lpips_weights):
         assert f"`{path}" in text or path == "models/generator.safetensors", path
-    for _, needed, _ in preflight._inputs(p):
-        assert needed.startswith("data/") or needed == "models/generator.safetensors"
+    for found in preflight.inspect(p):
+        assert found.path.startswith("data/") or found.path == "models/generator.safetensors"
 
 
 def test_a_dry_run_of_the_papers_parameters_prints_its_whole_pipeline(tmp_path):

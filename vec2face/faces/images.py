@@ -86,8 +86,10 @@ def _without_harmless(data: bytes, warning: str) -> bytes:
     """
     if found := re.search(r"(\d+) extraneous bytes before marker 0x(\w\w)", warning):
         filler, marker = int(found[1]), bytes([0xFF, int(found[2], 16)])
-        # Filler is one byte again and again; other bytes are left over from a damaged scan.
-        for same in re.finditer(rb"(.)\1{%d}(?=%s)" % (filler - 1, re.escape(marker)), data, re.S):
+        # Filler is one byte again and again; other bytes are left over from a damaged scan, and so
+        # may be a few equal ones that are not zero.
+        filling = rb"(.)\1{%d}" % (filler - 1) if filler > 3 else rb"\0{%d}" % filler
+        for same in re.finditer(filling + rb"(?=%s)" % re.escape(marker), data, re.DOTALL):
             return data[: same.start()] + data[same.end() :]
     elif "unknown JFIF revision" in warning and (at := data.find(b"JFIF\0")) > 0:
         return data[: at + 5] + b"\1" + data[at + 6 :]

@@ -93,7 +93,7 @@ class RecordFile:
 
     def __init__(self, path: Path | str):
         self.path = Path(path)
-        keys, offsets = _read_index(self.path)
+        keys, offsets = read_index(self.path)
         with self.path.open("rb") as file:
             if self.path.stat().st_size < 8:
                 raise InputError(f"{self.path}: an empty file; copy it again")
@@ -244,7 +244,8 @@ class RecordFile:
             self._map.madvise(mmap.MADV_DONTNEED)
 
 
-def _read_index(path: Path) -> tuple[np.ndarray, np.ndarray]:
+def read_index(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Return the keys and offsets, both (records,) int64, of the index beside a ``.rec``."""
     index = path.with_suffix(".idx")
     for needed in (path, index):
         if not needed.is_file():

@@ -19,7 +19,14 @@ from torch.nn import functional
 
 from vec2face.faces.images import resize, to_tensor
 from vec2face.recognizers.convention import Convention
-from vec2face.recognizers.onnx_graph import fixed_batch, free_batch, image_input, pinned, read_model
+from vec2face.recognizers.onnx_graph import (
+    fixed_batch,
+    free_batch,
+    image_input,
+    pinned,
+    read_model,
+    upgraded,
+)
 from vec2face.recognizers.onnx_input import convention_of, take_ours
 from vec2face.runtime.files import InputError
 from vec2face.runtime.processes import threads
@@ -218,11 +225,11 @@ def to_torch(path: Path | str) -> TorchRecognizer:
     runtime = OnnxRecognizer(path)
     model = free_batch(runtime.model)
     try:
-        recognizer = TorchRecognizer(convert(model), runtime.input_size)
+        recognizer = TorchRecognizer(convert(upgraded(model)), runtime.input_size)
     except Exception as error:
         reason = str(error)[:_SHOWN]
         raise InputError(
-            f"{path}: it has no PyTorch form ({reason}); export it again, with opset 9 or later"
+            f"{path}: it has no PyTorch form ({reason}); export it again, with opset 17"
         ) from error
     noise = _noise((fixed_batch(runtime.model) or 1) + 2, recognizer.input_size)
     expected = runtime.features(noise)

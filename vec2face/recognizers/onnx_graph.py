@@ -10,10 +10,12 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 from onnx.shape_inference import infer_shapes
+from onnx.version_converter import convert_version
 
 from vec2face.runtime.files import InputError
 
 _BATCH = "batch"
+_OPSET = 9
 _MOST_PIXELS = 2**24  # of one call, such as 1024 images of 128 x 128: what is tried stays small
 
 
@@ -113,6 +115,12 @@ def _shape(value: onnx.ValueInfoProto) -> list[int | None]:
     return [
         dim.dim_value if dim.HasField("dim_value") and dim.dim_value > 0 else None for dim in dims
     ]
+
+
+def upgraded(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return a model of today's operators: those before opset 9 have no PyTorch form."""
+    version = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), _OPSET)
+    return convert_version(model, _OPSET) if version < _OPSET else model
 
 
 def stored_values(graph: onnx.GraphProto) -> dict[str, np.ndarray]:

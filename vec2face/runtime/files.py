@@ -115,25 +115,6 @@ class Unfinished:
             self.discard()
 
 
-def check_writable(folder: Path | str) -> None:
-    """Try whether files can be written to a folder, or to that in which it will be made.
-
-    Raises:
-        InputError: if not; nothing is left there.
-    """
-    nearest = Path(folder)
-    while not nearest.exists() and nearest != nearest.parent:
-        nearest = nearest.parent
-    try:
-        with tempfile.TemporaryFile(dir=nearest):
-            pass
-    except OSError as error:
-        reason = error.strerror or error
-        raise InputError(
-            f"{folder}: cannot be written to: {nearest}: {reason}; change its rights or remove it"
-        ) from error
-
-
 def sweep(*paths: Path | str) -> None:
     """Remove what killed processes left of ``paths`` under temporary names; a name may hold *."""
     for path in map(Path, paths):
@@ -155,6 +136,25 @@ def sweep_killed(folder: Path) -> None:
                 ended = time.time() - leftover.stat().st_mtime > _DAY
             if ended:
                 _remove(leftover)
+
+
+def check_writable(folder: Path | str) -> None:
+    """Try whether files can be written to a folder, or to that in which it will be made.
+
+    Raises:
+        InputError: if not; nothing is left there.
+    """
+    nearest = Path(folder)
+    while not nearest.exists() and nearest != nearest.parent:
+        nearest = nearest.parent
+    try:
+        with tempfile.TemporaryFile(dir=nearest):
+            pass
+    except OSError as error:
+        reason = error.strerror or error
+        raise InputError(
+            f"{folder}: cannot be written to: {nearest}: {reason}; change its rights or remove it"
+        ) from error
 
 
 def _runs(process: int) -> bool:
