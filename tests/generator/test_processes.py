@@ -108,6 +108,18 @@ def test_two_processes_train_as_one(job, alone, tmp_path):
     assert_close(result(tmp_path), alone)
 
 
+@pytest.mark.rounding
+def test_two_processes_train_as_one_as_released(job, tmp_path):
+    """Though the discriminator then has gradients from two losses."""
+    params, faces = job
+    params = params | {"training": params["training"] | {"released": True, "steps": 3}}
+    for size in (1, 2):
+        folder = tmp_path / str(size)
+        folder.mkdir()
+        assert ranks.finish(ranks.start(train, params, faces, folder, size=size)) == [0] * size
+    assert_close(result(tmp_path / "2"), result(tmp_path / "1"))
+
+
 def test_a_vanished_process_ends_the_others_and_one_alone_goes_on(job, alone, tmp_path):
     codes = ranks.finish(ranks.start(train_and_vanish, *job, tmp_path, size=2))
     assert codes[0] != 0
