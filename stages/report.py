@@ -14,6 +14,7 @@ from stages import run
 from stages.artifacts import artifacts
 from vec2face.config.params import Params
 from vec2face.faces.reading import read_array
+from vec2face.faces.source import open_source
 from vec2face.generator.released import open_generator
 from vec2face.identities.pca import PCA
 from vec2face.report.contents import Faces, contact_sheets, numbers
@@ -37,8 +38,10 @@ def main() -> None:
         Faces.load(artifacts.generated, artifacts.generated_features),
     )
     subset, _, generated = (len(faces.images) for faces in sets)
-    counts = (generated, min(generated, subset))  # the comparison trains on no more originals
-    laid_out = tables(evaluation, p.world, *counts)
+    real = Path(p.training_sets["real"])
+    own = real == artifacts.originals  # as many as were generated, or all there are
+    originals = min(generated, subset) if own else len(open_source(real, verify=False))
+    laid_out = tables(evaluation, p.world, generated, originals)
     with whole_folder(artifacts.tables) as folder:
         for number, table in laid_out.items():
             (folder / f"table{number}.csv").write_text(table.csv())

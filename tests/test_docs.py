@@ -2,12 +2,16 @@
 
 import ast
 import json
+import math
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.test_rooms import ROOMS
+from vec2face.dataset.perturbation import Perturbation
+from vec2face.report.tables import paper_table
 
 ROOT = Path(__file__).parents[1]
 NAMES = set(re.findall(r"`([\w.]+)`", (ROOT / "docs/measures.md").read_text()))
@@ -43,6 +47,7 @@ def test_every_figure_of_an_evaluation_is_explained():
 
 PAGES = [ROOT / "README.md", ROOT / "CREDITS.md", ROOT / "data/README.md"]
 PAGES += sorted((ROOT / "docs").glob("*.md"))
+METHOD = (ROOT / "docs/method.md").read_text()
 ROOMS_LISTED = re.compile(r"^  (\w+)(?:/|\.py)", re.MULTILINE)
 
 
@@ -57,8 +62,37 @@ def defined(body, name):
     return False
 
 
+def test_the_readings_of_sigma_are_computed_from_the_papers_table():
+    """tan(angle) = noise / vector: only one reading gives one length of the shortest vector."""
+    rows = {}
+    for printed in paper_table(5).itertuples():
+        largest, cosine = max(map(float, printed.sigma.split())), float(printed.sim_min)
+        if printed.share_percent != "20 40 40":
+            tangent = math.sqrt(1 / cosine**2 - 1)
+            noise = math.sqrt(512 * largest), math.sqrt(512) * largest
+            rows[largest] = (cosine, tangent, *(length / tangent for length in noise))
+    written = re.findall(r"^\| (0\.\d) \| ([\d. |]+) \|$", METHOD, re.MULTILINE)
+    assert {float(sigma): cells.split(" | ") for sigma, cells in written} == {
+        sigma: [f"{x:.2f}" for x in row[:2]] + [f"{x:.1f}" for x in row[2:]]
+        for sigma, row in rows.items()
+    }
+    spread = [max(lengths) / min(lengths) for lengths in list(zip(*rows.values(), strict=True))[2:]]
+    variance, std = spread
+    assert variance < 1.11
+    assert std > 1.58
+
+
+def test_noise_of_each_reading_is_what_the_method_says():
+    written = re.findall(r"^\| `(\w+)` \| `(\w+)` \|.*\| ([\d., ]+) \|$", METHOD, re.MULTILINE)
+    assert len(written) == 4
+    for sigma_is, sigma_unit, cells in written:
+        sigma = [0.3, 0.5, 0.7]
+        read = Perturbation(0, 1, sigma, [1, 0, 0], 0.5, 0.967, sigma_is, sigma_unit)
+        assert cells == ", ".join(f"{x:.3f}" for x in read.deviation(np.array(sigma)))
+
+
 def test_every_function_that_the_method_names_exists():
-    named = re.findall(r"`(vec2face/[\w/]+\.py): ([\w.]+)`", (ROOT / "docs/method.md").read_text())
+    named = re.findall(r"`(vec2face/[\w/]+\.py): ([\w.]+)`", METHOD)
     assert named
     trees = {file: ast.parse((ROOT / file).read_text()) for file, _ in named}
     assert not [(file, name) for file, name in named if not defined(trees[file].body, name)]

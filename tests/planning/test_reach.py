@@ -29,7 +29,7 @@ def test_shipped_files_reach_their_similarity(tmp_path):
 
 
 def test_before_there_is_a_distribution_the_authors_features_stand_in(tmp_path):
-    """cos = 1 / sqrt(1 + r^2) of noise with a share r of the features' deviation: 0.37 at r = 2.5."""
+    """cos = 1 / sqrt(1 + r^2) of noise of r features' deviations: 0.37 at r = 2.5."""
     wide = changed(DEFAULT, sigma=[0.3, 2.5], sigma_share=[0.5, 0.5])
     assert levels(wide, tmp_path / "none.npz") == ["2.5"]
     for values, far in (

@@ -87,7 +87,7 @@ def test_each_training_has_a_picture_in_the_order_of_the_roles(render: Callable[
     generator = captions.index("The generator.")
     assert [caption.split(", on ")[1] for caption in captions[generator + 1 :]] == [
         "generated faces.",
-        "as many originals.",
+        "originals.",
         "a_set.",
         "zoo.",
     ]

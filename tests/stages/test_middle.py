@@ -134,6 +134,7 @@ def test_dvc_needs_nothing_from_the_stages_before(tmp_path):
     params = yaml.safe_load((ROOT / "params/paper.yaml").read_text())
     params["paths"]["generator"] = "data/weights/vec2face.pth"
     params["training_sets"]["hsface"] = "data/external/hsface10k"
+    params["training_sets"]["real"] = "data/originals"
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
     shutil.copy(ROOT / "dvc.yaml", tmp_path)
     graph = Repo.init(tmp_path, no_scm=True).index.graph

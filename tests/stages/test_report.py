@@ -124,6 +124,16 @@ def test_outputs_are_complete_and_the_same_twice(run: Path) -> None:
     assert contents(run / "reports") == first
 
 
+def test_a_real_set_of_others_is_counted_where_it_is(run: Path) -> None:
+    write_store(run / "others", identities=3, images=5)
+    parameters = yaml.safe_load((run / "params.yaml").read_text())
+    parameters["training_sets"]["real"] = "others"
+    (run / "params.yaml").write_text(yaml.safe_dump(parameters))
+    report()
+    rows = list(csv.DictReader((run / "reports" / "tables" / "table1.csv").open()))
+    assert [r["images"] for r in rows if r["source"] != "paper"] == ["12", "15", "0"]
+
+
 def test_curves_of_sets_that_are_gone_are_not_shown(run: Path) -> None:
     curve = (run / "reports" / "curves" / "fr_real.csv").read_text()
     (run / "reports" / "curves" / "fr_gone.csv").write_text(curve)

@@ -46,12 +46,12 @@ ROLES = {
             row="Vec2Face (generated)",
             faces="generated faces",
         ),
-        Role(  # the comparison: the same network, on the faces that the generator learnt from
+        Role(  # the comparison: the same network, on faces that nothing has generated
             name="real",
             colour="#1f6f8b",
-            label="trained on as many originals",
-            row="{originals} (as many)",
-            faces="as many originals",
+            label="trained on originals",
+            row="{originals}",
+            faces="originals",
         ),
         Role(  # the floor: the same network with its first weights
             name="untrained",

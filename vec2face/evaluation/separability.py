@@ -1,4 +1,4 @@
-"""How separate identities are (paper Fig. 5, 11, 12), measured on features, all pairs, exactly.
+"""How separate identities are (paper Figs. 5 and 11), measured on features, all pairs, exactly.
 
 Cosines are float64 matrix products over tiles, so memory does not grow with the number of pairs.
 """

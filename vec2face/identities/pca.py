@@ -1,4 +1,4 @@
-"""The distribution of identity features, from which new identities are drawn (section 3.2).
+"""The distribution of identity features, from which new identities are drawn (paper, section 3.2).
 
 The paper fits a PCA that keeps every dimension to the mean features of real people, takes mean and
 covariance of these people in PCA space, draws from that multivariate normal and maps back. In PCA
@@ -34,7 +34,7 @@ class PCA:
             magnitude of each row is positive, which settles the sign.
         variance: (D,) float64 >= 0, variance along each component (divisor P - 1).
         feature_scale: rms over the dimensions of the standard deviation of *image* features
-            (0.967 in the paper); the unit of sigma.
+            (0.967 for the authors' recognizer, measured); the unit of sigma.
         people: number of identities the fit has seen, P.
     """
 

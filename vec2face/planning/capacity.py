@@ -11,7 +11,7 @@ from vec2face.config.params import Params
 from vec2face.planning.cost import Cost, backbone_cost, generator_cost, pipeline_cost
 
 PCA_IMAGES, BENCHMARK_IMAGES = 5_822_653, 60_000  # MS1MV2; the paper's five benchmarks
-REJECTED = 0.017  # of 300 000 candidates at tau 0.3 (paper, section 3.2)
+REJECTED = 0.017  # of 300 000 candidates at tau 0.3 (paper)
 
 
 @dataclass(frozen=True)

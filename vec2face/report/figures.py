@@ -146,7 +146,7 @@ def training_curves(curves: pd.DataFrame, step: str = "step") -> Figure:
 
 @_style()
 def similarity_histograms(similarities: Mapping[str, Similarities]) -> Figure:
-    """Cosines of all pairs of images, one person's against two people's (paper Figs. 11 and 12).
+    """Cosines of all pairs of images, one person's against two people's (paper Fig. 11).
 
     Args:
         similarities: panel title -> counted pairs.

@@ -43,7 +43,7 @@ def cards(metrics: Mapping[str, float], world: str) -> list[Card]:
     scatter = ["one run, one seed: docs/laptop-scale.md says how widely it scatters"]
     known = [  # key, its form, label, notes, strong
         ("avg", "{:.1f}%", "recognizer trained on generated faces", [over], True),
-        ("real_avg", "{:.1f}%", "trained on as many originals", [over], False),
+        ("real_avg", "{:.1f}%", "trained on originals", [over], False),
         ("untrained_avg", "{:.1f}%", "untrained network", [over], False),
         (
             "recovery",

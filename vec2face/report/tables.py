@@ -160,14 +160,14 @@ def flat_metrics(
 
 
 def paper_table(number: int) -> pd.DataFrame:
-    """Read one of the paper's printed tables (1 to 9); cells are text, as printed.
+    """Read one of the paper's printed tables (1 to 10); cells are text, as printed.
 
     Raises:
         InputError: there is no such table.
     """
     path = PAPER / f"table{number}.csv"
     if not path.is_file():
-        raise InputError(f"{path}: the paper's tables are numbered 1 to 9")
+        raise InputError(f"{path}: the paper's tables are numbered 1 to 10")
     return pd.read_csv(path, dtype=str, keep_default_na=False)
 
 
