@@ -4,7 +4,7 @@ import pytest
 
 from tests.fuzz.__main__ import READERS, try_all
 
-COUNT = 250
+COUNT = 100
 
 
 @pytest.mark.parametrize("name", READERS)

@@ -9,7 +9,9 @@ import fcntl
 import json
 import threading
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -29,9 +31,11 @@ from vec2face.recognizers.features import extract_to
 from vec2face.report.tables import read_evaluation
 from vec2face.runtime.blocks import Blocks
 from vec2face.runtime.checkpoint import Checkpoint
+from vec2face.runtime.code import code_of
 from vec2face.runtime.files import InputError
 from vec2face.runtime.resume import MADE_OF, resume
 
+CODE_OF = cache(code_of)
 STATE = {"weights": [torch.arange(6.0), torch.ones(2, 3)], "lr": 0.1, "name": "Adam"}
 
 
@@ -188,41 +192,49 @@ def shards(target: str) -> Callable[[Path], Iterator[bytes]]:
     return make
 
 
+@contextlib.contextmanager
+def run(sigma: float, root: Path) -> Iterator[Path]:
+    """Hold the work of a stage; its code, which takes long to read, is read once."""
+    with (
+        patch("vec2face.runtime.resume.code_of", CODE_OF),
+        resume("code", {"sigma": sigma}, [], root) as work,
+    ):
+        yield work
+
+
+def interrupt(sigma: float, root: Path) -> Path:
+    """Leave the unfinished work of a stage."""
+    with contextlib.suppress(InterruptedError), run(sigma, root) as work:
+        raise InterruptedError
+    return work
+
+
 def left_over(folder: Path) -> Iterator[bytes]:
     """What another run of a stage was made of."""
-    with contextlib.suppress(InterruptedError), resume("code", {"sigma": 0.3}, [], folder):
-        raise InterruptedError
-    (place,) = folder.glob("code-*")
-    place.rename(folder / "code-0")
+    interrupt(0.3, folder).rename(folder / "code-0")
     yield (folder / "code-0" / MADE_OF).read_bytes()
 
 
 def read_left_over(folder: Path) -> None:
     """Begin a run beside it."""
-    with resume("code", {"sigma": 0.5}, [], folder):
+    with run(0.5, folder):
         pass
 
 
 def held(folder: Path) -> Iterator[bytes]:
     """The lock of a run that another waits for."""
-    with contextlib.suppress(InterruptedError), resume("code", {"sigma": 0.3}, [], folder):
-        raise InterruptedError
-    (place,) = folder.glob("code-*")
-    yield (place / "lock").read_bytes()
-    place.rename(folder / "kept")
+    yield (interrupt(0.3, folder) / "lock").read_bytes()
 
 
 def read_held(folder: Path) -> None:
     """Wait for it."""
-    with contextlib.suppress(InterruptedError), resume("code", {"sigma": 0.3}, [], folder):
-        raise InterruptedError
-    (place,) = folder.glob("code-*")
+    place = interrupt(0.3, folder)
     (place / "lock").write_bytes((folder / "lock").read_bytes())
     with (place / "lock").open() as other:
         fcntl.flock(other, fcntl.LOCK_EX)
         release = threading.Timer(0.001, fcntl.flock, (other, fcntl.LOCK_UN))
         release.start()
-        with resume("code", {"sigma": 0.3}, [], folder):
+        with run(0.3, folder):
             release.join()
 
 
