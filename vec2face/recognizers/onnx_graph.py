@@ -120,7 +120,12 @@ def _shape(value: onnx.ValueInfoProto) -> list[int | None]:
 def upgraded(model: onnx.ModelProto) -> onnx.ModelProto:
     """Return a model of today's operators: those before opset 9 have no PyTorch form."""
     version = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), _OPSET)
-    return convert_version(model, _OPSET) if version < _OPSET else model
+    if version >= _OPSET:
+        return model
+    newer = onnx.ModelProto()
+    newer.CopyFrom(model)
+    newer.ir_version = max(model.ir_version, 4)  # weights need be no inputs
+    return convert_version(newer, _OPSET)
 
 
 def stored_values(graph: onnx.GraphProto) -> dict[str, np.ndarray]:
