@@ -5,8 +5,11 @@ import pytest
 
 from vec2face.faces.benchmarks import load_benchmark
 from vec2face.faces.images import encode
+from vec2face.randomness import stream
 from vec2face.rendered import benchmarks
 from vec2face.rendered.benchmarks import FOLDS, PAIRS, write_benchmark
+from vec2face.rendered.conditions import draw_conditions
+from vec2face.rendered.people import draw_person
 from vec2face.rendered.produce import Picture, find_person
 from vec2face.runtime.files import InputError
 
@@ -57,6 +60,21 @@ def test_no_picture_is_used_twice_and_regimes_do_not_tell(name, taken, tmp_path)
     for pair in range(40):
         left, right = (taken[bytes(benchmark.images[2 * pair + k])][2] for k in (0, 1))
         assert (left, right) == PAIRS[name]
+
+
+def test_hadrian_and_eclipse_are_sharp_and_indoors(geometry):
+    """Drawn for each benchmark alike: what blurs, soils and surrounds a face."""
+    person = draw_person(geometry, 3, "p", 0)
+    for name, regimes in PAIRS.items():
+        drawn = [draw_conditions(stream(1, "c", i), person, r) for i in range(60) for r in regimes]
+        walls = np.array([c.background[:2] for c in drawn])
+        plain = np.ptp(walls / walls.mean(2, keepdims=True), axis=0).max() < 1e-9  # one hue
+        sharp = all(c.blur == 0 and c.jpeg >= 95 and c.noise < 0.005 and not c.grey for c in drawn)
+        assert plain == sharp == (name in ("hadrian", "eclipse")), name
+    shaved, bearded = PAIRS["hadrian"]
+    dark, bright = PAIRS["eclipse"]
+    assert (shaved.beard, bearded.beard) == (0.0, 1.0)  # still what makes them hard
+    assert bright.exposure_mean - dark.exposure_mean > 3
 
 
 def test_impostors_are_matched(studio, taken, tmp_path):
