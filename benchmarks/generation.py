@@ -7,7 +7,9 @@ The peer is the straightforward form: autograd on, attention as softmax(q k^T) v
 first, the whole batch through the image decoder. Both run in this process in turn; the figure is
 the median ratio of a round, in processor time, which other programs disturb less than the clock.
 Peak memory is of a process of its own each. Prints one JSON record; exits with 1 if the ratio is
-below the limit or the images differ by more than 1e-4.
+below the limit of this kind of processor or the images differ by more than 1e-4. A processor with
+AVX-512 plays one with AVX2 under
+``ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2``.
 """
 
 import argparse
@@ -27,7 +29,7 @@ from vec2face.generator.inference import arrange_for_inference
 from vec2face.generator.masks import masks
 from vec2face.generator.network import Vec2Face
 
-LIMIT = 1.8
+LIMITS = {"AVX512": 1.8, "AVX2": 1.3}  # times faster, by instruction set; others are only measured
 TOLERANCE = 1e-4
 GENERATION = (0.1, 1.0, 0.15)  # mask ratios: minimum, maximum, mean
 
@@ -106,7 +108,10 @@ def main() -> int:
     pairs = zip(seconds["straightforward"], seconds["arranged"], strict=True)
     ratio = statistics.median(slow / fast for slow, fast in pairs)
     difference = float((found - wanted).abs().max())
+    instructions = torch.backends.cpu.get_cpu_capability()
+    limit = LIMITS.get(instructions, 0.0)
     record = {
+        "instructions": instructions,
         "batch": arguments.batch,
         "threads": arguments.threads,
         "images_per_core_second": {
@@ -114,12 +119,12 @@ def main() -> int:
         },
         "peak_gib": memory,
         "times_faster": ratio,
-        "must_reach": LIMIT,
+        "must_reach": limit,
         "largest_difference": difference,
         "may_differ": TOLERANCE,
     }
     print(json.dumps(record, indent=2))
-    return 0 if ratio >= LIMIT and difference <= TOLERANCE else 1
+    return 0 if ratio >= limit and difference <= TOLERANCE else 1
 
 
 if __name__ == "__main__":

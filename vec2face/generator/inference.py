@@ -9,7 +9,8 @@ What a whole batch through the training form spends most time on is arranged ane
   two dimensions it would be a quarter, but then moving the data costs what that saves;
 - the 3x3 convolution after a nearest upsampling, as four 2x2 convolutions of the coarse map: 4/9 of
   the multiplications, since pixels of a 2x2 square repeat;
-- the linear layers of the blocks through oneDNN, with weights in its own order.
+- the linear layers of the blocks through oneDNN, with weights in its own order, except on processors
+  with AVX2 alone, where the usual products (MKL's) take 4 to 13 % less time.
 
 Everything here is exact in exact arithmetic, and two threads give the bits of one (more need not:
 where PyTorch cuts an array, its last numbers are rounded otherwise).
@@ -50,7 +51,7 @@ def arrange_for_inference(generator: Vec2Face) -> Vec2Face:
     generator.requires_grad_(False)
     generator.to_image = ArrangedDecoder(generator.to_image)  # type: ignore[assignment]
     blocks: list[Any] = [*generator.encoder, *generator.decoder]
-    for block in blocks:
+    for block in blocks if torch.backends.cpu.get_cpu_capability() != "AVX2" else []:
         block.attn.qkv = PackedLinear(block.attn.qkv)
         block.attn.proj = PackedLinear(block.attn.proj)
         block.mlp.fc1 = PackedLinear(block.mlp.fc1, "gelu")
