@@ -9,8 +9,8 @@ What a whole batch through the training form spends most time on is arranged ane
   two dimensions it would be a quarter, but then moving the data costs what that saves;
 - the 3x3 convolution after a nearest upsampling, as four 2x2 convolutions of the coarse map: 4/9 of
   the multiplications, since pixels of a 2x2 square repeat;
-- the linear layers of the blocks through oneDNN, with weights in its own order, except on processors
-  with AVX2 alone, where the usual products (MKL's) take 4 to 13 % less time.
+- the linear layers of the blocks through oneDNN, with weights in its own order, except on
+  processors with AVX2 alone, where the usual products (MKL's) take 4 to 13 % less time.
 
 Everything here is exact in exact arithmetic, and two threads give the bits of one (more need not:
 where PyTorch cuts an array, its last numbers are rounded otherwise).
