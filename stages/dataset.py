@@ -43,7 +43,7 @@ def main() -> None:
             f"paths.generator: {file} takes {generator.dimension} numbers, but the identities of "
             f"paths.recognizer have {people.shape[1]}; train a generator with that recognizer"
         )
-    shared = RELEASED_BATCH if generator.config.released else 1
+    shared = RELEASED_BATCH if s.released or generator.config.released else 1
     quality = RELEASED_QUALITY if s.released else s.jpeg_quality
     settings = [repr(perturbation), ratios, quality, s.released]
     with resume("dataset", settings, [artifacts.identities, file], artifacts.work) as work:

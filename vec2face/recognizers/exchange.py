@@ -26,7 +26,7 @@ def exchange(network: nn.Module, group: Group) -> None:
         for name, child in parent.named_children():
             if isinstance(child, nn.BatchNorm1d | nn.BatchNorm2d):
                 setattr(parent, name, _Norm(child, group))
-            elif (isinstance(child, nn.Dropout) and child.p) or hasattr(child, "drop_prob"):
+            elif getattr(child, "p" if isinstance(child, nn.Dropout) else "drop_prob", 0):
                 setattr(parent, name, _Dropout(child, group))  # drop_prob: timm's stochastic depth
 
 
@@ -75,13 +75,13 @@ class _Normalise(torch.autograd.Function):
     @staticmethod
     def backward(ctx, gradient: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, mean, variance = ctx.saved_tensors
+        scale = torch.rsqrt(variance + ctx.eps)
         # As if mean and variance were constants; then what comes through them.
         to_x, to_weight, to_bias = torch.ops.aten.native_batch_norm_backward(
-            gradient, x, weight, mean, variance, None, None, False, ctx.eps, [True] * 3
+            gradient, x, weight, mean, variance, mean, scale, False, ctx.eps, [True] * 3
         )
         count = x[:, 0].numel() * ctx.group.size
         sums = ctx.group.sum(torch.stack([to_weight, to_bias])) / count
-        scale = torch.rsqrt(variance + ctx.eps)
         slope = scale**2 * weight * sums[0]
         level = scale * weight * sums[1] - slope * mean
         shape = 1, -1, *[1] * (x.ndim - 2)

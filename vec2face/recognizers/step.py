@@ -67,7 +67,8 @@ class RecognizerRun:
         self.rounds = rounds(self.batch, config.micro_batch, group, "fr", divisible=True)
         backbone = build_backbone(**architecture(config, image_size)).to(group.device)
         self.backbone = backbone.to(memory_format=torch.channels_last)
-        if len(range(self.batch)[self.rounds[0][1]]) < (config.micro_batch or self.batch):
+        own = self.rounds[0][1]
+        if own.stop - own.start < (config.micro_batch or self.batch):
             exchange(self.backbone, group)
         self.backbone.train()
         self.network = synchronised(self.backbone, group, config.compile)

@@ -129,7 +129,7 @@ def sweep_killed(folder: Path) -> None:
     """
     for leftover in folder.glob(".*.*.partial"):
         host, _, number = leftover.name.split(".")[-2].rpartition("-")
-        with contextlib.suppress(FileNotFoundError):  # another process removed it
+        with contextlib.suppress(OSError):  # another process removed it, or it is another user's
             if host == _HOST:
                 ended = number.isdecimal() and not _runs(int(number))
             else:
@@ -145,9 +145,9 @@ def check_writable(folder: Path | str) -> None:
         InputError: if not; nothing is left there.
     """
     nearest = Path(folder)
-    while not nearest.exists() and nearest != nearest.parent:
-        nearest = nearest.parent
     try:
+        while not nearest.exists() and not nearest.is_symlink() and nearest != nearest.parent:
+            nearest = nearest.parent
         with tempfile.TemporaryFile(dir=nearest):
             pass
     except OSError as error:
