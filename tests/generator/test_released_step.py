@@ -156,7 +156,7 @@ def test_the_released_discriminator_learns_to_give_generated_images_what_it_give
     run = GeneratorRun(params, features, processes())
     for batch in masked_batches(images.__getitem__, features, params, processes(), range(30)):
         found = run.step(batch)
-    assert -found["adversarial"] == pytest.approx(optimum, abs=0.25)
+    assert -found["adversarial"] == pytest.approx(optimum, abs=0.4)
 
 
 def test_one_ratio_a_batch_varies_as_much_as_a_single_image():

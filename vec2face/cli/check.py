@@ -1,6 +1,7 @@
 """``check``: what a run of params.yaml lacks and will cost."""
 
 import argparse
+from pathlib import Path
 
 HELP = "what a run of params.yaml lacks and will cost"
 
@@ -24,7 +25,8 @@ def run(given: argparse.Namespace) -> int:
     from vec2face.planning.reach import out_of_reach  # noqa: PLC0415
 
     params = Params.load(given.params)
-    for doubt in (*params.doubts(), *out_of_reach(params, "models/pca.npz")):
+    distribution = Path(given.params).parent / "models/pca.npz"  # of a run of these parameters
+    for doubt in (*params.doubts(), *out_of_reach(params, distribution)):
         print(doubt)
     findings = inspect(params)
     for finding in findings:

@@ -154,9 +154,10 @@ class Sampling(Section):
     """How images are drawn from vectors.
 
     ``released`` follows the authors' code: sigma_share holds over all images and not in each
-    identity; no vector is drawn again, so ``min_similarity`` is not used; fractions of pixel values
-    are cut off; JPEGs have quality 75 whatever ``jpeg_quality`` says. To read sigma as that code
-    does takes ``sigma_is: std`` and ``sigma_unit: absolute`` as well, and it rescales.
+    identity; no vector is drawn again, so ``min_similarity`` is not used; 64 images share a mask
+    ratio; fractions of pixel values are cut off; JPEGs have quality 75 whatever ``jpeg_quality``
+    says. To read sigma as that code does takes ``sigma_is: std`` and ``sigma_unit: absolute`` as
+    well, and it rescales.
     """
 
     masks: Masks

@@ -46,7 +46,7 @@ ROLES = {
             row="Vec2Face (generated)",
             faces="generated faces",
         ),
-        Role(  # the comparison: the same network, on faces that nothing has generated
+        Role(  # the comparison: the same network, on faces that were not generated
             name="real",
             colour="#1f6f8b",
             label="trained on originals",

@@ -51,9 +51,11 @@ def read_npz(path: Path | str, remedy: str, times: int = 16) -> dict[str, np.nda
     """Return the arrays of an ``.npz``.
 
     Raises:
-        InputError: if it is none, or unpacks to more than so many times its size.
+        InputError: if it is missing, or none, or unpacks to more than so many times its size.
     """
     path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; {remedy}")
     with reading(path, remedy), zipfile.ZipFile(path) as archive:
         members = archive.infolist()
         if sum(member.file_size for member in members) > times * path.stat().st_size:

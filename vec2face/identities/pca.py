@@ -140,8 +140,6 @@ class PCA:
             InputError: if the file is missing, is no ``.npz`` of a PCA, or its shapes disagree.
         """
         remedy = "make it again with `dvc repro pca`"
-        if not Path(path).is_file():
-            raise InputError(f"{path}: no such file; {remedy}")
         file = read_npz(path, remedy)
         with reading(f"{path}: not a saved PCA", remedy):
             pca = cls(

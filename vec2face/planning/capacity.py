@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from vec2face.config.params import Params
 from vec2face.planning.cost import Cost, backbone_cost, generator_cost, pipeline_cost
+from vec2face.recognizers.backbones import architecture
 
 PCA_IMAGES, BENCHMARK_IMAGES = 5_822_653, 60_000  # MS1MV2; the paper's five benchmarks
 REJECTED = 0.017  # of 300 000 candidates at tau 0.3 (paper)
@@ -85,7 +86,7 @@ def networks(p: Params) -> Networks:
         generator_cost(p.generator, p.training.masks.minimum),
         generator_cost(p.generator, p.sampling.masks.minimum),
         backbone_cost("iresnet100"),
-        backbone_cost(p.fr.backbone),
+        backbone_cost(architecture(p.fr, p.image_size)["name"]),
     )
 
 

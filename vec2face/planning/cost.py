@@ -20,7 +20,7 @@ from vec2face.config.sections import GeneratorConfig
 from vec2face.generator.discriminator import PatchDiscriminator
 from vec2face.generator.masks import ROWS
 from vec2face.generator.network import SIDE, Vec2Face
-from vec2face.recognizers.backbones import build_backbone
+from vec2face.recognizers.backbones import architecture, build_backbone
 from vec2face.recognizers.features import open_network
 
 JPEG_BYTES_PER_PIXEL = 0.55  # of a face at quality 95
@@ -165,7 +165,8 @@ def pipeline_cost(
     """
     teacher = recognizer or backbone_cost("iresnet100")
     judges = teacher.forward + (second or teacher).forward
-    fr = backbone_cost(p.fr.backbone, p.image_size, p.fr.embedding, p.fr.widths or None)
+    name = architecture(p.fr, p.image_size)["name"]
+    fr = backbone_cost(name, p.image_size, p.fr.embedding, p.fr.widths or None)
     t, w, d = p.training, p.training.losses, p.training.discriminator
     train = generator_cost(p.generator, t.masks.minimum)
     sample = generator_cost(p.generator, p.sampling.masks.minimum)

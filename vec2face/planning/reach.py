@@ -18,14 +18,15 @@ def out_of_reach(p: Params, pca: Path | str) -> Iterator[str]:
     """Name levels of sigma of which less than one draw in ``ATTEMPTS`` keeps min_similarity.
 
     They are judged at the shortest of the identity vectors that the distribution ``pca`` gives; if
-    it is not there yet, at a vector as long as features of the authors' recognizer, which is kind.
+    it is not there yet, at a vector as long as features of the authors' recognizer, so that the
+    estimate is optimistic.
     """
     try:
         fit = PCA.load(pca)
         vectors = fit.sample(p.seed, "identity", 0, min(p.identities, SAMPLE))
         scale, dimension = fit.feature_scale, vectors.shape[1]
         norm = float(np.linalg.norm(vectors, axis=1).min())
-        words = f"the shortest identity vector, of length {norm:.3g}"
+        words = f"the shortest identity vector of {pca}, of length {norm:.3g}"
     except InputError:  # not there yet
         scale, dimension = AUTHORS_SCALE, AUTHORS_DIMENSION
         norm = scale * dimension**0.5

@@ -117,7 +117,7 @@ def contact_sheets(
     size = generator.image_size
     drawn = partial(masks, p.seed, purpose="report", **p.sampling.masks.model_dump())
     perturbation = Perturbation.of(p, feature_scale)
-    # Unless drawn, levels are the same for every identity, so a column has one.
+    # Every identity has the same levels, unless they are drawn; so a column has one.
     levels = perturbation.levels[sheets.evenly(p.images_per_identity, IMAGES)]
     copies = sheets.reconstructions(
         generator, held_out.images, held_out.features, drawn, size=size, columns=IMAGES
