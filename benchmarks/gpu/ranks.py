@@ -25,6 +25,7 @@ from torch.nn.parallel import DistributedDataParallel
 from benchmarks.gpu import subjects
 from vec2face.faces.images import to_tensor
 from vec2face.generator.training import train_generator
+from vec2face.recognizers.exchange import exchange
 from vec2face.recognizers.onnx import OnnxRecognizer
 from vec2face.recognizers.training import train_recognizer
 from vec2face.runtime import parallel
@@ -112,6 +113,8 @@ def group_steps(place: Path, group: Group, *, tiny: bool) -> dict[str, list[floa
     for share in (1.0, 0.5):
         config = subjects.recognizer_config(params, batch=16, sample_rate=share)
         recognizer = subjects.recognizer_run(config, params.image_size, PEOPLE, group)
+        if group.size > 1:  # as processes do that share a micro-batch
+            exchange(recognizer.backbone, group)
         labels = torch.arange(16) % PEOPLE
         pictures = to_tensor(images[:16])
         for step in range(4):

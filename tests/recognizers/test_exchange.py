@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import torch.distributed as dist
 from torch import nn
 
 from tests import ranks
@@ -68,6 +69,35 @@ def write(path):
     found = compute(processes())
     if processes().main:
         torch.save(found, path)
+
+
+@pytest.fixture
+def group_of_one():
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    yield Group(0, 1, torch.device("cpu"))
+    dist.destroy_process_group()
+
+
+def test_in_half_precision_it_errs_no_more_than_pytorchs_batch_norm(group_of_one):
+    """Maps in bfloat16, statistics and weights in float32, as autocast has them."""
+    found = {}
+    for exchanged, half in ((False, False), (False, True), (True, True)):
+        net = networks()["iresnet"].float().to(memory_format=torch.channels_last)
+        if exchanged:
+            exchange(net, group_of_one)
+        draw = torch.Generator().manual_seed(1)
+        images, wanted = (
+            torch.randn(ROWS, *shape, generator=draw) for shape in ((3, 16, 16), (6,))
+        )
+        torch.manual_seed(0)
+        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+            features = net(images.contiguous(memory_format=torch.channels_last))
+        (features.float() * wanted).sum().backward()
+        gradients = [p.grad.flatten() for p in net.parameters() if p.grad is not None]
+        found[exchanged, half] = torch.cat([*gradients, *(b.flatten() for b in net.buffers())])
+    exact = found[False, False]
+    theirs, ours = ((found[e, True] - exact).norm() / exact.norm() for e in (False, True))
+    assert 0 < ours < 1.5 * theirs
 
 
 @pytest.mark.parametrize("size", [2, 6])
