@@ -12,7 +12,9 @@ OLD_FORMAT = ("generator-pth", "released-pt")
 
 def marked(name):
     reason = "torch asks for as much memory as a damaged string's length says, without using it"
-    return pytest.param(name, marks=pytest.mark.xfail(reason=reason)) if name in OLD_FORMAT else name
+    return (
+        pytest.param(name, marks=pytest.mark.xfail(reason=reason)) if name in OLD_FORMAT else name
+    )
 
 
 @pytest.mark.parametrize("name", [marked(name) for name in READERS])
