@@ -75,6 +75,16 @@ def test_a_table_or_template_of_a_room_counts(house):
     assert changed(house, table, lambda text: text + "x") == {"report"}
 
 
+@pytest.mark.parametrize("file", ["__pycache__/images.f-1.py311.nbi", ".images.py.swp", ".a/b.csv"])
+def test_what_running_and_editing_leave_beside_modules_does_not(house, file):
+    """Numba keeps what it has compiled there, so that a first run would differ from a second."""
+    before = lines(house)
+    for room in ("stages", "vec2face/faces", "vec2face/report"):
+        (house / room / file).parent.mkdir(exist_ok=True)
+        (house / room / file).write_text("left")
+    assert lines(house) == before
+
+
 def test_python_itself_agrees_on_what_is_imported():
     """Every module that a stage has loaded after all its imports is in its closure."""
     import subprocess  # noqa: PLC0415

@@ -24,7 +24,7 @@ def code_of(stage: str, root: Path = ROOT) -> str:
     """Return a line for each file that the program of a stage reaches: checksum and path.
 
     Files that are no modules (the paper's tables, page templates) count with the modules of their
-    folder.
+    folder. What Python and numba keep in ``__pycache__`` does not, nor do hidden files.
 
     Args:
         stage: its program's name in ``stages/``.
@@ -36,7 +36,8 @@ def code_of(stage: str, root: Path = ROOT) -> str:
         file.relative_to(root).as_posix()
         for folder in {(root / module).parent for module in modules} - {root / "vec2face"}
         for file in folder.rglob("*")
-        if file.is_file() and file.suffix not in (".py", ".pyc", ".md")
+        if file.is_file() and file.suffix not in (".py", ".md")
+        if not any(part.startswith((".", "__pycache__")) for part in file.relative_to(root).parts)
     }
     return "".join(f"{_checksum(root / name)}  {name}\n" for name in sorted(modules | data))
 
