@@ -129,8 +129,9 @@ def test_more_of_the_images_is_erased_and_with_the_middle_grey():
         settings = changed(USUAL, flip=0, crop=0, low_resolution=0, photometric=0)
         got = augment(images, np.arange(2000), 0, 0, settings, released=released)[..., 0] > 0
         share[released] = got.mean(), got.any((1, 2)).mean(), got.mean((1, 2)).max()
-    assert share[False] == pytest.approx((0.032, 0.3, 0.21), abs=0.02)
-    assert share[True] == pytest.approx((0.085, 0.5, 0.33), abs=0.03)
+    # A chance times the mean of a uniform share; the chance itself; the largest share.
+    assert share[False] == pytest.approx((0.3 * 0.11, 0.3, 0.2), rel=0.1)
+    assert share[True] == pytest.approx((0.5 * 0.175, 0.5, 0.33), rel=0.1)
     changed_pixels = augment(IMAGES, INDICES, 0, 0, changed(USUAL, flip=0, crop=0), released=True)
     erased = (changed_pixels == 128).all(3)
     assert (erased.sum((1, 2)) > 0.02 * 32 * 24 * 0.8).mean() > 0.3
