@@ -49,7 +49,7 @@ def test_a_released_recognizer_is_imported_and_evaluated(store, capsys):
     weights = iresnet_weights()
     torch.save({"state_dict": dict(weights)}, "theirs.pth")
     assert main(["import-recognizer", "theirs.pth", "ours.safetensors", "--channels", "bgr"]) == 0
-    assert "'channels': 'bgr'" in capsys.readouterr().out
+    assert "ours.safetensors: BGR in [-1, 1]; {'name': " in capsys.readouterr().out
     draw = np.random.default_rng(0)
     images = [encode(draw.integers(0, 256, (32, 32, 3), np.uint8)) for _ in range(20)]
     pairs = [image for image in images for _ in (0, 1)] + [*images[1:], images[0], *images]
@@ -66,6 +66,15 @@ def test_the_authors_generator_is_imported(store, capsys):
     assert "heads are not known; state them" in capsys.readouterr().err
     assert main([*arguments, "--heads", "4", "2"]) == 0
     assert Vec2Face.load("models/generator.safetensors").config.released
+    before = Path("theirs.pth").read_bytes()
+    assert main([*arguments, "--heads", "4", "2"]) == 2
+    assert "models/generator.safetensors: exists already" in capsys.readouterr().err
+    for command in ("import-generator", "export-generator", "import-recognizer"):
+        assert main([command, "theirs.pth", "theirs.pth"]) == 2
+        assert main([command, "theirs.pth", "ours.onnx"]) == 2
+        assert "ours.onnx: name it *" in capsys.readouterr().err
+    assert Path("theirs.pth").read_bytes() == before
+    assert not Path("ours.onnx").exists()
 
 
 def test_a_generator_goes_to_the_authors_and_back(store, capsys):
@@ -82,11 +91,13 @@ def test_a_generator_goes_to_the_authors_and_back(store, capsys):
 
 def test_photographs_are_aligned_by_a_list(store, capsys):
     (store.path.parent / "raw").mkdir()
+    (store.path.parent / "raw/b.heic").write_bytes(b"\0\0\0\x18ftypheic")
     (store.path.parent / "raw/a.jpg").write_bytes(encode(np.zeros((150, 150, 3), np.uint8)))
     row = ",".join(str(v) for v in (TEMPLATE + 10).ravel())
     header = "path," + ",".join(f"x{i},y{i}" for i in range(1, 6))
     (store.path.parent / "points.csv").write_text(f"{header}\na.jpg,{row}\n")
     assert main(["align", "raw", "crops", "--landmarks", "points.csv"]) == 0
+    assert "0 pictures without a face, 1 files that are no" in capsys.readouterr().out
     assert decode((store.path.parent / "crops/a.jpg").read_bytes(), "a").shape == (112, 112, 3)
 
 

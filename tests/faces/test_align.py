@@ -1,3 +1,5 @@
+import os
+
 import cv2
 import numpy as np
 import pytest
@@ -56,7 +58,29 @@ def test_the_points_of_a_picture_come_to_the_template():
     for x, y in TEMPLATE.round().astype(int):
         assert crop[y, x, 0] > 200
         assert crop[y, x, 1] < 60
-    assert not align(photograph(points), points - 1000).any()  # black outside
+    assert not align(photograph(points), points - (250, 200)).any()  # black outside
+
+
+@pytest.mark.parametrize("shift", [(1e9, 0), (0, -1e300), (0, 400), (-350, 0)])
+def test_landmarks_far_outside_of_the_picture_are_refused(raw, tmp_path, shift):
+    with pytest.raises(InputError, match=r"0\.png: landmarks .* far outside of the 200 x 150"):
+        align_folder(raw, tmp_path / "done", lambda _: TEMPLATE + shift)
+    assert not (tmp_path / "done").exists()
+
+
+@pytest.mark.parametrize("size", [-5, 0, 15, 1025, 10**6])
+def test_sizes_of_no_crop_are_refused(raw, tmp_path, size):
+    with pytest.raises(InputError, match=rf"size {size}: expected 16 to 1024"):
+        align_folder(raw, tmp_path / "done", raw / "landmarks.csv", size=size)
+    assert not (tmp_path / "done").exists()
+
+
+def test_a_pipe_among_the_photographs_is_named(raw, tmp_path):
+    os.mkfifo(raw / "A/pipe.jpg")
+    with pytest.raises(InputError, match=r"pipe\.jpg: a pipe or device"):
+        align_folder(raw, tmp_path / "done", lambda _: TEMPLATE)
+    (raw / "A/pipe.jpg").rename(raw / "A/pipe.txt")
+    assert align_folder(raw, tmp_path / "done", lambda _: TEMPLATE) == ([], 1)
 
 
 @pytest.mark.parametrize(
@@ -89,7 +113,7 @@ def raw(tmp_path):
 
 
 def test_a_folder_is_aligned_by_a_csv(raw, tmp_path):
-    assert align_folder(raw, tmp_path / "done", raw / "landmarks.csv") == []
+    assert align_folder(raw, tmp_path / "done", raw / "landmarks.csv") == ([], 0)
     benchmark = load_benchmark(tmp_path / "done")
     assert benchmark.name == "done"
     for i, data in zip((0, 2, 1, 3), benchmark.images, strict=True):
@@ -109,7 +133,7 @@ def test_pictures_of_every_kind_are_aligned_into_their_own(raw, tmp_path, name, 
         (raw / hidden).parent.mkdir(parents=True, exist_ok=True)
         (raw / hidden).write_bytes(b"\0\5\x16\7\0\2\0\0Mac OS X")
     (raw / "A/notes.pdf").write_bytes(b"%PDF")
-    assert align_folder(raw, tmp_path / "done", lambda _: landmarks_of(0)) == []
+    assert align_folder(raw, tmp_path / "done", lambda _: landmarks_of(0)) == ([], 1)
     done = sorted(str(f.relative_to(tmp_path / "done")) for f in (tmp_path / "done").rglob("*.*"))
     assert done == sorted(
         {"A/0.png", "A/2.jpg", "B/1.jpg", "B/3.png", "landmarks.csv", "pairs.csv"}
@@ -130,7 +154,7 @@ def test_a_folder_is_aligned_by_a_detector(raw, tmp_path):
         seen.append(picture.shape)
         return None if len(seen) == 2 else TEMPLATE + (5, 0)
 
-    assert align_folder(raw, tmp_path / "done", detector, size=56) == ["A/2.jpg"]
+    assert align_folder(raw, tmp_path / "done", detector, size=56) == (["A/2.jpg"], 0)
     assert seen == [(150, 200, 3)] * 4
     assert cv2.imread(str(tmp_path / "done/B/3.png")).shape == (56, 56, 3)
     with pytest.raises(InputError, match=r"2\.jpg is missing"):

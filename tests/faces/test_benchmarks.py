@@ -1,4 +1,5 @@
 import lzma
+import os
 from collections import Counter
 
 import numpy as np
@@ -352,6 +353,11 @@ def test_benchmarks_are_found_by_name(tmp_path):
             find_benchmarks(missing)
         with pytest.raises(InputError, match="no such benchmark"):
             load_benchmark(missing)
+    for pipe in ("a.bin", "a.xz", "pairs.txt", "a.csv"):
+        os.mkfifo(tmp_path / "empty" / pipe)
+        with pytest.raises(InputError, match=f"{pipe}: a pipe or device"):
+            load_benchmark(tmp_path / "empty" / pipe)
+        (tmp_path / "empty" / pipe).unlink()
     with pytest.raises(InputError, match=r"other\.zip: not a benchmark"):
         load_benchmark(tmp_path / "other.zip")
     with pytest.raises(InputError, match="no benchmark"):

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from tests.faces.readers import IMAGES, Rows, read_folder, read_lmdb, read_rec, read_store
 from vec2face.faces.convert import FORMS, convert, merge
+from vec2face.faces.reading import read_array
 from vec2face.faces.source import open_source
 from vec2face.faces.store_writer import FaceStoreWriter
 from vec2face.runtime.files import InputError
@@ -111,6 +112,9 @@ def test_what_is_there_is_never_overwritten(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["mine", "property"]
     with pytest.raises(InputError, match=r"ends in \.rec"):
         convert(source, tmp_path / "b", form="rec")
+    with pytest.raises(InputError, match=r"b\.rec: an LMDB of this name"):
+        convert(source, tmp_path / "b.rec", form="lmdb")
+    assert not (tmp_path / "b.rec").exists()
 
 
 def test_corrupt_images_stop_or_are_counted(tmp_path):
@@ -140,6 +144,21 @@ def test_features_must_fit(tmp_path):
     with pytest.raises(InputError, match="row 1: its feature"):
         convert(source, tmp_path / "a.lmdb")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("wrong", [np.nan, -np.inf, 1e300])
+@pytest.mark.parametrize("form", ["lmdb", "store"])
+def test_features_are_finite(tmp_path, form, wrong):
+    source, features = Rows([(0, i) for i in range(4)]), np.zeros((4, 3))
+    features[2, 1] = wrong
+    np.save(tmp_path / "f.npy", features)
+    with pytest.raises(InputError, match=r"f\.npy, row 2: its feature is not finite"):
+        convert(source, tmp_path / "out", form=form, features=read_array(tmp_path / "f.npy"))
+    source.features = True
+    source.feature = lambda i: features[i]
+    with pytest.raises(InputError, match="row 2: its feature is not finite"):
+        convert(source, tmp_path / "out", form=form)
+    assert [p.name for p in tmp_path.iterdir()] == ["f.npy"]
 
 
 @settings(max_examples=10)

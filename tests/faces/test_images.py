@@ -101,6 +101,19 @@ def test_other_pictures_that_are_cut_off_are_damaged(ending):
             decode(data[:length], "a")
 
 
+def test_damage_is_told_by_the_error_alone(capfd):
+    pixels = np.random.default_rng(0).integers(0, 256, (48, 48, 3), np.uint8)
+    for ending in (".png", ".bmp", ".webp", ".tiff", ".gif"):
+        data = bytearray(cv2.imencode(ending, pixels)[1].tobytes())
+        with pytest.raises(InputError, match="a: not a readable image"):
+            decode(bytes(data[: len(data) // 2]), "a")
+        if ending == ".png":
+            data[len(data) // 2] ^= 1
+            with pytest.raises(InputError, match="a: .* a checksum is wrong"):
+                decode(bytes(data), "a")
+    assert capfd.readouterr() == ("", "")
+
+
 def chunk(name, content):
     checksum = zlib.crc32(name + content)
     return struct.pack(">I", len(content)) + name + content + struct.pack(">I", checksum)

@@ -1,5 +1,6 @@
 import csv
 import io
+import os
 import shutil
 from pathlib import Path
 
@@ -61,6 +62,21 @@ def test_other_files_are_passed_over_and_links_followed(tmp_path):
         source.encoded(1)
 
 
+def test_pipes_are_not_waited_for(tmp_path):
+    tree(tmp_path, ["a/0.jpg", "list.csv"])
+    (tmp_path / "list.csv").write_text("a/1.jpg,0\na/0.jpg,0\n")
+    os.mkfifo(tmp_path / "a/1.jpg")
+    for name in ("", "list.csv"):
+        source = open_source(tmp_path / name)
+        assert source.encoded(0) == b"a/0.jpg"
+        with pytest.raises(InputError, match=r"a/1\.jpg: a pipe or device"):
+            source.encoded(1)
+    for name in ("a.csv", "a.zip", "a.tar", "a.lmdb", "a.rec"):
+        os.mkfifo(tmp_path / name)
+        with pytest.raises(InputError, match=rf"{name}: (not a known form|no such file)"):
+            open_source(tmp_path / name)
+
+
 def test_folders_that_are_no_faces_say_what_is_expected(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match=r"no images there.*or a FaceStore"):
@@ -119,6 +135,9 @@ def test_absolute_paths_may_stay_below_the_list(tmp_path):
         ("a/1.jpg,1\na/2.jpg,1.0\na/3.jpg,bob", "the label '1.0' is no whole number >= 0"),
         ("a/1.jpg,1\na/2.jpg,1\n./a/1.jpg,2\n", "a/1.jpg: has two labels"),
         ("a/1.jpg,ann\na/1.jpg,ann\na/1.jpg,bob\n", "a/1.jpg: has two labels"),
+        ("a/1.jpg,1\na/2.jpg,nan\n", "the label 'nan' is no whole number >= 0"),
+        ("a/1.jpg,ann\na/2.jpg,-Inf\n", "the label '-Inf' is no whole number >= 0"),
+        ("a/1.jpg,NaN\na/2.jpg,infinity\n", "the label 'NaN' is no whole number >= 0"),
         ("a/1.jpg\0,1\n", "is no image's path"),
         ("\xff", "line 1: .* is no image's path"),
         ("1.jpg", "no identity's folder"),
@@ -129,6 +148,11 @@ def test_bad_lists_name_the_line(tmp_path, text, message):
     (tmp_path / "faces.csv").write_text(text)
     with pytest.raises(InputError, match=r"faces\.csv.*" + message):
         open_source(tmp_path / "faces.csv")
+
+
+def test_nan_is_a_name_too(tmp_path):
+    (tmp_path / "faces.csv").write_text("a/1.jpg,Nan\na/2.jpg,Ann\na/3.jpg,Nan\n")
+    assert open_source(tmp_path / "faces.csv").labels.tolist() == [1, 0, 1]
 
 
 @pytest.mark.parametrize("header", ["Path,Label", "path, label", '"PATH",LABEL'])

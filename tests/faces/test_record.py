@@ -306,6 +306,13 @@ def test_a_header_may_count_more_images_than_floats_number_singly(tmp_path, monk
     assert records.encoded(count - 1) == b"image"
 
 
+@pytest.mark.parametrize("count", [1, 1.5, -3])
+def test_a_header_that_counts_no_images_is_refused(tmp_path, count):
+    payloads = [pack(b"", 0, 0, (count, count)), pack(b"image", 3, 1)]
+    with pytest.raises(InputError, match=r"a\.rec: the header record counts .* images; copy or"):
+        RecordFile(records_of(tmp_path / "a.rec", payloads))
+
+
 @pytest.mark.parametrize("count", [2**24 + 8, 3e9, 4e9])
 def test_a_header_that_counts_what_is_not_there_is_refused_at_once(tmp_path, count):
     payloads = [pack(b"", 0, 0, (count, count)), pack(b"image", 3, 1)]

@@ -54,6 +54,9 @@ def test_masks_of_other_sets_are_refused(tmp_path, mask):
         open_source(tmp_path / "a.rec", mask=tmp_path / "mask.npy")
     with pytest.raises(InputError, match=r"none\.npy: cannot be read"):
         open_source(tmp_path / "a.rec", mask=tmp_path / "none.npy")
+    os.mkfifo(tmp_path / "pipe.npy")
+    with pytest.raises(InputError, match=r"pipe\.npy: a pipe or device"):
+        open_source(tmp_path / "a.rec", mask=tmp_path / "pipe.npy")
 
 
 def npy(header, data=b""):
@@ -101,7 +104,7 @@ def test_corrupt_images_are_found_wherever_they_are(tmp_path, monkeypatch):
     assert readable(source, [1, 0], corrupt="stop")[0].tolist() == [1, 0]
     with pytest.raises(InputError, match=r"key 4: not a readable image.*set corrupt to skip"):
         readable(source, corrupt="stop")
-    with pytest.raises(InputError, match="none of 2 images"):
+    with pytest.raises(InputError, match=r"none of 2 images can be read; .*key 4"):
         readable(source, [3, 8], corrupt="skip")
     part = open_readable(tmp_path / "a", corrupt="skip")
     assert part.labels.tolist() == [0, 1, 2, 4, 5, 6, 7, 9]

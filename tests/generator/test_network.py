@@ -116,7 +116,7 @@ def test_a_saved_generator_comes_back_whole(generator, tmp_path):
 
 def test_files_that_are_no_generator_are_named(tmp_path):
     path = tmp_path / "g.safetensors"
-    with pytest.raises(InputError, match=r"g\.safetensors: no such file; set paths.generator"):
+    with pytest.raises(InputError, match=r"g\.safetensors: no such file; give a generator's"):
         Vec2Face.load(path)
     path.write_bytes(b"not tensors")
     with pytest.raises(InputError, match=r"g\.safetensors"):

@@ -1,4 +1,5 @@
 import json
+import os
 
 import numpy as np
 import pytest
@@ -8,10 +9,12 @@ from safetensors.torch import save_file
 from vec2face.recognizers.backbones import build_backbone
 from vec2face.recognizers.network import (
     embed,
+    is_ours,
     load_recognizer,
     save_recognizer,
     untrained_recognizer,
 )
+from vec2face.recognizers.weights import read_state_dict
 from vec2face.runtime.files import InputError
 
 ARCHITECTURE = {
@@ -72,6 +75,14 @@ def test_refuses_what_is_no_recognizer(tmp_path):
     (tmp_path / "rubbish").write_bytes(b"rubbish" * 9)
     save_file({"x": torch.zeros(1)}, tmp_path / "plain")
     save_file({"x": torch.zeros(1)}, tmp_path / "foreign", {"recognizer": json.dumps(ARCHITECTURE)})
+    save_file({"x": torch.zeros(1)}, tmp_path / "list", {"recognizer": "[1]"})
+    with pytest.raises(InputError, match=r"list: not a recognizer written by save_recognizer; tr"):
+        load_recognizer(tmp_path / "list")
+    os.mkfifo(tmp_path / "pipe.safetensors")
+    assert is_ours(tmp_path / "pipe.safetensors")
+    for read in (load_recognizer, read_state_dict):
+        with pytest.raises(InputError, match=r"pipe\.safetensors: no such file"):
+            read(tmp_path / "pipe.safetensors")
     for name in ("rubbish", "plain", "foreign"):
         with pytest.raises(InputError, match=f"{name}: not (a recognizer|the weights)"):
             load_recognizer(tmp_path / name)

@@ -17,7 +17,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     parser.add_argument("source", help="any form of docs/formats.md")
     add_destination(parser)
-    parser.add_argument("--mask", help="an .npy of row positions: only these rows")
+    parser.add_argument(
+        "--mask",
+        help="an .npy of row positions: only these rows, in this order, repeated if named again",
+    )
     parser.add_argument("--features", help="an .npy, one row an image, to put into the result")
 
 

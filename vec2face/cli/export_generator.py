@@ -2,6 +2,8 @@
 
 import argparse
 
+from vec2face.cli.destination import check_new
+
 HELP = "for the authors' code"
 
 
@@ -17,6 +19,7 @@ def run(given: argparse.Namespace) -> int:
     """Export."""
     from vec2face.generator.released import open_generator, save_released  # noqa: PLC0415
 
+    check_new(given.destination, ".pth")
     save_released(given.destination, open_generator(given.source))
     print(f"{given.destination}: written")
     return 0

@@ -2,6 +2,8 @@
 
 import argparse
 
+from vec2face.cli.destination import check_new
+
 HELP = "take over the authors' generator"
 
 
@@ -18,6 +20,7 @@ def run(given: argparse.Namespace) -> int:
     """Import."""
     from vec2face.generator.released import import_generator  # noqa: PLC0415
 
+    check_new(given.destination, ".safetensors")
     heads = tuple(given.heads) if given.heads else None
     print(f"{given.destination}: {import_generator(given.source, given.destination, heads)}")
     return 0

@@ -2,6 +2,8 @@
 
 import argparse
 
+from vec2face.cli.destination import check_new
+
 HELP = "take over a released recognizer"
 
 
@@ -16,10 +18,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """Import."""
+    from vec2face.recognizers.convention import Convention  # noqa: PLC0415
     from vec2face.recognizers.onnx_input import state_convention  # noqa: PLC0415
     from vec2face.recognizers.released import import_recognizer  # noqa: PLC0415
 
-    take_over = state_convention if given.source.endswith(".onnx") else import_recognizer
+    onnx = given.source.endswith(".onnx")
+    check_new(given.destination, ".onnx" if onnx else ".safetensors")
     stated = {k: v for k in ("channels", "mean", "std") if (v := getattr(given, k)) is not None}
-    print(f"{given.destination}: {take_over(given.source, given.destination, stated)}")
+    if onnx:
+        print(f"{given.destination}: {state_convention(given.source, given.destination, stated)}")
+        return 0
+    architecture = import_recognizer(given.source, given.destination, stated)
+    convention = Convention(**architecture.pop("convention", {}))
+    print(f"{given.destination}: {convention}; {architecture}")
     return 0

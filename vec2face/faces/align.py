@@ -17,7 +17,7 @@ from vec2face.faces.headers import kind
 from vec2face.faces.images import decode
 from vec2face.faces.listing import start_of
 from vec2face.faces.named import Images, is_hidden
-from vec2face.faces.reading import reading
+from vec2face.faces.reading import reading, regular
 from vec2face.runtime.files import InputError, inside, whole_folder
 from vec2face.runtime.progress import Progress
 
@@ -37,6 +37,7 @@ Landmarks = Callable[[np.ndarray], np.ndarray | None]
 
 _AS_NAMED = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm"}
 _BY_KIND = {"jpeg": ".jpg", "bmp": ".bmp", "webp": ".webp", "tiff": ".tiff", "pnm": ".ppm"}
+_SMALLEST, _LARGEST = 16, 1024  # pixels of a crop's side
 _HEADER = ["path", *(f"{axis}{i}" for i in range(1, 6) for axis in "xy")]
 
 
@@ -76,14 +77,23 @@ def align(image: np.ndarray, points: np.ndarray, size: int = 112) -> np.ndarray:
     """Return the (size, size, 3) crop of a picture (H, W, 3) with five points (5, 2).
 
     Bilinear, black outside of the picture, as insightface crops.
+
+    Raises:
+        InputError: as ``similarity``; if a point is outside by more than the picture's side.
     """
-    matrix = similarity(np.asarray(points, np.float64), size)
+    points = np.asarray(points, np.float64)
+    sides = np.array(image.shape[1::-1])
+    if (points < -sides).any() or (points > 2 * sides).any():
+        raise InputError(
+            f"landmarks {points.tolist()} lie far outside of the {sides[0]} x {sides[1]} pixels"
+        )
+    matrix = similarity(points, size)
     return cv2.warpAffine(image, matrix, (size, size), borderValue=0.0)
 
 
 def align_folder(
     source: Path | str, target: Path | str, landmarks: Path | str | Landmarks, *, size: int = 112
-) -> list[str]:
+) -> tuple[list[str], int]:
     """Align the pictures of a folder into another, under their names.
 
     Pixels are taken as they are stored: an orientation in EXIF is ignored. Pictures are told by
@@ -95,24 +105,27 @@ def align_folder(
         target: a new folder, written whole or not at all.
         landmarks: a CSV with the header ``path,x1,y1,...,x5,y5`` and paths relative to ``source``,
             or a detector such as ``FaceDetector(path).landmarks``.
-        size: side of the crops in pixels.
+        size: side of the crops in pixels, 16 to 1024.
 
     Returns:
-        The pictures left out because they have no row or no face, sorted.
+        The pictures left out because they have no row or no face, sorted, and the number of files
+        left out because they are no pictures of a known kind.
 
     Raises:
-        InputError: if the CSV or a picture is broken, a row has no picture, there is nothing to
-            align, or the target exists or lies in the source.
+        InputError: if the CSV or a picture is broken, a row has no picture or points far outside of
+            it, there is nothing to align, or the target exists or lies in the source.
     """
     source, target = Path(source), Path(target)
+    if not _SMALLEST <= size <= _LARGEST:
+        raise InputError(f"size {size}: expected {_SMALLEST} to {_LARGEST} pixels")
     if target.exists() or target.resolve().is_relative_to(source.resolve()):
         raise InputError(f"{target}: exists or lies in {source}; choose a new place")
     files = sorted(
         file
         for file in source.rglob("*")
-        if file.is_file() and not is_hidden(str(file.relative_to(source)))
+        if not file.is_dir() and not is_hidden(str(file.relative_to(source)))
     )
-    lists = [file for file in files if file.suffix.lower() in (".txt", ".csv")]
+    lists = [file for file in files if file.suffix.lower() in (".txt", ".csv") and file.is_file()]
     images = Images(source)
     pictures = [
         file
@@ -128,7 +141,7 @@ def align_folder(
         for file in Progress(pictures, "align", unit="picture"):
             name = str(file.relative_to(source))
             with reading(file):
-                data = file.read_bytes()
+                data = regular(file).read_bytes()
             picture = decode(data, str(file))
             found = landmarks(picture) if callable(landmarks) else (points or {}).get(file)
             if found is None:
@@ -145,7 +158,7 @@ def align_folder(
             copy = temporary / file.relative_to(source)
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(file, copy)
-    return left_out
+    return left_out, images.others
 
 
 def _write(path: Path, crop: np.ndarray, form: str | None) -> None:
@@ -179,7 +192,7 @@ def _read_landmarks(path: Path, source: Path) -> dict[Path, np.ndarray]:
 
 def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
     with reading(path, "expected a CSV of landmarks"):
-        rows = csv.reader(path.read_text(encoding="utf-8-sig").splitlines())
+        rows = csv.reader(regular(path).read_text(encoding="utf-8-sig").splitlines())
         if next(rows, []) != _HEADER:
             raise InputError(f"{path}, line 1: expected the header {','.join(_HEADER)}")
         yield from ((rows.line_num, row) for row in rows if row)

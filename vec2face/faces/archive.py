@@ -25,7 +25,6 @@ from vec2face.runtime.files import InputError
 _LARGEST = 64 * 2**20  # bytes of one image; more is a trap or no face
 _BLOCK = 512  # of a tar
 _LONGEST = 2**20  # bytes of a tar's header with its long name
-_WINDOWS = 0  # among the systems that pack a .zip
 
 
 class ZipSource(NamedFaces):
@@ -51,10 +50,7 @@ class ZipSource(NamedFaces):
     def _images(self) -> Iterator[tuple[str, zipfile.ZipInfo]]:
         images = Images(self.path)
         for info in self._zip.infolist():
-            name = info.filename
-            if "/" not in name and info.create_system == _WINDOWS:
-                name = name.replace("\\", "/")  # as old .NET packs folders
-            name = _checked(name, self.path)
+            name = _checked(info.filename, self.path)
             if stat.S_ISLNK(info.external_attr >> 16):
                 raise InputError(f"{self.path}, {name}: is a link; {_REMEDY}")
             if info.flag_bits & 1:
@@ -147,6 +143,8 @@ _REMEDY = "an archive of faces holds plain files only; unpack it if you trust it
 
 def _checked(name: str, path: Path) -> str:
     """Return a member's name without ``./``, refusing one that leads out of the archive."""
+    if "/" not in name:
+        name = name.replace("\\", "/")  # as Windows packs folders
     outside = name.startswith(("/", "\\")) or name[1:2] == ":" or "\\" in name or "\0" in name
     if outside or not name or ".." in name.split("/"):
         raise InputError(f"{path}, {name!r}: the path leads out of the archive; {_REMEDY}")

@@ -11,7 +11,7 @@ import numpy as np
 
 from vec2face.faces.pairs import is_pair_list, read_pairs
 from vec2face.faces.pickles import read_pickle
-from vec2face.faces.reading import reading
+from vec2face.faces.reading import reading, regular
 from vec2face.runtime.files import InputError, whole_file
 
 log = logging.getLogger(__name__)
@@ -58,14 +58,14 @@ def load_benchmark(path: Path | str) -> Benchmark:
 
 def _load(path: Path) -> Benchmark:
     if not path.exists():
-        raise InputError(f"{path}: no such benchmark; set paths.benchmarks to {_FORMS}")
+        raise InputError(f"{path}: no such benchmark; expected {_FORMS}")
     if path.is_dir() and not is_pair_list(path):
         found = find_benchmarks(path)
         if len(found) > 1:
             raise InputError(f"{path}: several benchmarks ({', '.join(found)}); name one of them")
         (path,) = found.values()
     if path.suffix in (".bin", ".xz"):
-        images, same = read_pickle(path)
+        images, same = read_pickle(regular(path))
         return Benchmark(_name(path), images, same, _folds(path, same, None))
     if path.is_file() and path.suffix not in (".txt", ".csv"):
         raise InputError(f"{path}: not a benchmark; expected {_FORMS}")
@@ -151,7 +151,7 @@ def find_benchmarks(path: Path | str) -> dict[str, Path]:
             raise InputError(message)
         found[name] = file
     if not found:
-        raise InputError(f"{path}: no benchmark there; set paths.benchmarks to {_FORMS}")
+        raise InputError(f"{path}: no benchmark there; expected {_FORMS}")
     return dict(sorted(found.items()))
 
 

@@ -69,7 +69,7 @@ def convert(
 
     Raises:
         InputError: if something is in the way, an entry cannot be read, only some rows have
-            features, or the form cannot hold so much.
+            features or one is not finite, or the form cannot hold so much.
     """
     destination = Path(destination)
     form = form or form_of(destination)
@@ -185,6 +185,8 @@ def _free(destination: Path, form: Form) -> None:
         files += [destination.with_suffix(".idx"), destination.with_name("property")]
         if destination.suffix != ".rec":
             raise InputError(f"{destination}: a record file's name ends in .rec")
+    elif form == "lmdb" and destination.suffix == ".rec":
+        raise InputError(f"{destination}: an LMDB of this name would be read as a record file")
     for file in files:
         if file.exists():
             raise InputError(f"{file}: exists already; remove it or choose another name or folder")
@@ -194,8 +196,17 @@ def _feature_of(
     source: Source, features: np.ndarray | None, *, needed: bool
 ) -> Callable[[int], np.ndarray | None]:
     """Return what gives a row's feature: those given, the source's own (all alike), or none."""
+
+    def finite(feature: np.ndarray, where: str) -> np.ndarray:
+        with np.errstate(over="ignore"):
+            feature = np.asarray(feature, np.float32)
+        if not np.isfinite(feature).all():
+            raise InputError(f"{where}: its feature is not finite; make the features again")
+        return feature
+
     if features is not None and needed:
-        return lambda row: features[row]
+        named = getattr(features, "filename", "features")  # read_array's has one
+        return lambda row: finite(features[row], f"{named}, row {row}")
     if not needed or (first := source.feature(0)) is None:
         return lambda row: None
 
@@ -205,7 +216,7 @@ def _feature_of(
             raise InputError(
                 f"{source.where(row)}: its feature is not as long as the first entry's"
             )
-        return feature
+        return finite(feature, source.where(row))
 
     return own
 

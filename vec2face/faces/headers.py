@@ -5,6 +5,7 @@ A decoder takes memory for what is claimed, so the claim is compared with a limi
 
 import re
 import struct
+import zlib
 
 LARGEST = 1 << 28
 """Pixels of a picture; the largest sensors have fewer."""
@@ -80,13 +81,20 @@ def too_many(width: int, height: int, size: int) -> bool:
 
 
 def _png(data: bytes) -> tuple[int, int]:
-    """Walk the chunks, too: a decoder takes memory for what one of them claims to hold."""
+    """Walk the chunks, too: a decoder takes memory for what one of them claims to hold.
+
+    It also prints that a checksum is wrong; so that is found here.
+    """
     at, chunk = 8, b""
     while chunk != b"IEND":
         length, chunk = struct.unpack_from(">I4s", data, at)
         at += 12 + length
         if at > len(data) or (chunk == b"IHDR") != (at == 33):
             raise ValueError("it is damaged or cut off")
+        if chunk in (b"IHDR", b"IDAT"):
+            content = memoryview(data)[at - length - 8 : at - 4]
+            if zlib.crc32(content) != int.from_bytes(data[at - 4 : at], "big"):
+                raise ValueError("it is damaged: a checksum is wrong")
     width, height = struct.unpack_from(">II", data, 16)
     return width, height
 

@@ -11,6 +11,8 @@ from numba import njit
 from vec2face.faces.headers import claimed, is_read, jpeg_frame, kind, too_many
 from vec2face.runtime.files import InputError
 
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # what fails is raised
+
 _SCAN, _END = b"\xff\xda", b"\xff\xd9"
 
 

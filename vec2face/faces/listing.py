@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from vec2face.faces.named import IMAGES, Images, NamedFaces, Names, label_by_folder
-from vec2face.faces.reading import reading
+from vec2face.faces.reading import reading, regular
 from vec2face.runtime.files import InputError
 
 _DEEPEST = 8  # folders in folders; more is a link that leads in a circle
@@ -57,7 +57,7 @@ class ListSource(NamedFaces):
     Raises:
         InputError: if the first line is neither a header nor an image's, a line has no path or no
             label, a path leads out of the list's folder, an image has two labels, or a label is a
-            number below 0 or a fraction.
+            number below 0, a fraction, infinite or NaN.
     """
 
     def __init__(self, path: Path | str):
@@ -94,7 +94,7 @@ class ListSource(NamedFaces):
         """Yield (path below the list's folder, label or None) of every line."""
         with (
             reading(f"{self.path}: not a list of images"),
-            self.path.open(newline="", encoding="utf-8-sig") as file,
+            regular(self.path).open(newline="", encoding="utf-8-sig") as file,
         ):
             tab = "\t" in file.readline()
             file.seek(0)
@@ -148,7 +148,7 @@ def labels_by_key(path: Path, keys: np.ndarray) -> np.ndarray:
         InputError: naming the line that is none, or the key that the list does not have.
     """
     paths: dict[int, str] = {}
-    with reading(path), path.open(encoding="utf-8-sig") as file:
+    with reading(path), regular(path).open(encoding="utf-8-sig") as file:
         for number, line in enumerate(file, 1):
             key, _, name = line.rstrip("\r\n").partition("\t")
             if not re.fullmatch("[0-9]{1,18}", key) or not name:
@@ -186,7 +186,7 @@ def start_of(file: Path, size: int) -> bytes:
 
 def _read(file: Path) -> bytes:
     with reading(file):
-        return file.read_bytes()
+        return regular(file).read_bytes()
 
 
 def _columns(first: list[str]) -> list[int]:
@@ -203,6 +203,7 @@ def _values(labels: list[str], path: Path) -> np.ndarray:
     numbers = [label for label in labels if _NUMBER.fullmatch(label)]
     whole = [label for label in numbers if _WHOLE.fullmatch(label)]
     wrong = [label for label in numbers if label.startswith("-")]
+    wrong += [label for label in labels if _NO_NUMBER.fullmatch(label)]
     if len(numbers) == len(labels):
         wrong += [label for label in numbers if not _WHOLE.fullmatch(label)]
     elif len({int(float(label)) for label in whole}) < len(whole):
@@ -218,5 +219,6 @@ def _values(labels: list[str], path: Path) -> np.ndarray:
     return np.array([rank[label] for label in labels], np.int64)
 
 
+_NO_NUMBER = re.compile(r"nan|NaN|NAN|[+-]?(?i:inf(inity)?)")  # but Nan is a name
 _WHOLE = re.compile(r"[0-9]{1,18}(\.0*)?")
 _NUMBER = re.compile(r"[+-]?([0-9]{1,18}(\.[0-9]*)?|\.[0-9]+)(e[+-]?[0-9]+)?", re.IGNORECASE)

@@ -74,10 +74,10 @@ class NamedFaces:
 
 
 class Images:
-    """Tells images from other files of a folder or archive, and counts those it leaves out."""
+    """Tells images from other files of a folder or archive, and counts those: ``others``."""
 
     def __init__(self, path: Path):
-        self._path, self._others, self._first = path, 0, ""
+        self._path, self.others, self._first = path, 0, ""
 
     def take(self, name: str, start: Callable[[int], bytes]) -> bool:
         """Tell whether a file is taken: it has an image's ending, or an image's content.
@@ -92,16 +92,16 @@ class Images:
         if name.lower().endswith(IMAGES) or is_read(start(START)):
             return True
         self._first = self._first or name
-        self._others += 1
+        self.others += 1
         return False
 
     def report(self) -> None:
         """Say how many files were left out."""
-        if self._others:
+        if self.others:
             log.warning(
                 "%s: %d files left out that are no JPEG, PNG, BMP, WebP, TIFF, GIF or PPM; the "
                 "first: %s",
-                *(self._path, self._others, self._first),
+                *(self._path, self.others, self._first),
             )
 
 

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from vec2face.faces.reading import reading
+from vec2face.faces.reading import reading, regular
 from vec2face.runtime.files import InputError, inside
 
 
@@ -92,7 +92,7 @@ def _is_file(file: Path) -> bool:
 
 def _lines(path: Path) -> list[_Line]:
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = regular(path).read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not a text ({error}); expected a list of pairs") from None
     return [(n, line) for n, line in enumerate(text.splitlines(), 1) if line.strip()]

@@ -33,13 +33,24 @@ def reading(where: Path | str, remedy: str = "copy or make it again") -> Iterato
         raise InputError(f"{where}: cannot be read ({reason}); {remedy}") from error
 
 
+def regular(path: Path) -> Path:
+    """Return a path that is about to be opened: a pipe or device would be waited for.
+
+    Raises:
+        InputError: if it is there, but is neither a file nor a folder.
+    """
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise InputError(f"{path}: a pipe or device, not a file; remove it")
+    return path
+
+
 def read_array(path: Path) -> np.ndarray:
     """Map an ``.npy`` of numbers, read-only.
 
     Raises:
         InputError: if it is none, or does not hold exactly what its header says.
     """
-    with reading(path), path.open("rb") as file:
+    with reading(path), regular(path).open("rb") as file:
         dtype, shape, order, start = _header(file.read(_LONGEST))
         _check(path.stat().st_size - start, dtype, shape)
         if not math.prod(shape):

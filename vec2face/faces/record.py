@@ -117,8 +117,11 @@ class RecordFile:
         labels, image = unpack(payload, f"{self.path}, key 0")
         if image or _HEAD.unpack_from(payload)[0] == 0:
             return keys, offsets
-        if not 1 <= labels[0] < 2**32 or labels[0] != int(labels[0]):
-            raise InputError(f"{self.path}: the header record counts {labels[0] - 1} images")
+        if not 2 <= labels[0] < 2**32 or labels[0] != int(labels[0]):
+            raise InputError(
+                f"{self.path}: the header record counts {labels[0] - 1:g} images; copy or make the "
+                "file again"
+            )
         order = np.argsort(keys, kind="stable")
         keys, offsets = keys[order], offsets[order]
         end = self._end(keys, offsets, int(labels[0]))

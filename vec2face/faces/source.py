@@ -135,7 +135,8 @@ def open_source(
         verify: whether a FaceStore's files are compared with their SHA-256.
         corrupt: with ``"skip"``, entries whose label cannot be read are left out, and the source
             is a ``Selection`` that names them. Images are not decoded here: see ``readable``.
-        mask: an ``.npy`` of row positions; only these rows, in this order, are the source.
+        mask: an ``.npy`` of row positions; only these rows, in this order, are the source, and a
+            row named twice is there twice.
 
     Raises:
         InputError: if there is nothing of the kind, or it is incomplete, damaged or altered.
@@ -276,7 +277,8 @@ def readable(
     if faults and corrupt == "stop":
         raise InputError(f"{next(iter(faults.values()))}; or set corrupt to skip")
     if len(faults) == len(rows):
-        raise InputError(f"{source.name}: none of {len(rows)} images can be read")
+        why = next(iter(faults.values()), "there are none")
+        raise InputError(f"{source.name}: none of {len(rows)} images can be read; {why}")
     skipped = [*getattr(source, "skipped", ()), *faults.values()]
     if skipped and group.main:
         log.warning("%d entries skipped; the first: %s", len(skipped), skipped[0])

@@ -157,7 +157,7 @@ class Vec2Face(nn.Module):
             InputError: the file is missing, no safetensors file, or not a generator.
         """
         if not Path(path).is_file():
-            raise InputError(f"{path}: no such file; set paths.generator, or train the generator")
+            raise InputError(f"{path}: no such file; give a generator's, or train one first")
         try:
             with safe_open(str(path), "pt") as file:
                 sizes = json.loads((file.metadata() or {})["config"])

@@ -151,7 +151,10 @@ def _config(
 ) -> GeneratorConfig:
     width = len(tensors["latent_prior_proj_f.weight"])
     if heads is None and width not in ENCODER_HEADS:
-        raise InputError(f"{where}: of width {width}, so its heads are not known; state them")
+        raise InputError(
+            f"{where}: of width {width}, so its heads are not known; state them (import-generator "
+            "--heads ENCODER DECODER)"
+        )
     levels = _count(tensors, "im_decoder.up.")
     return GeneratorConfig(
         width=width,

@@ -78,11 +78,13 @@ def load_recognizer(path: Path | str) -> nn.Module:
     Raises:
         InputError: if the file is missing, no safetensors file, or not of a recognizer.
     """
+    if not Path(path).is_file():  # a pipe would be waited for
+        raise InputError(f"{path}: no such file; give a recognizer's, or train one first")
     try:
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
             if "config" in metadata and "recognizer" not in metadata:
-                message = f"{path}: it is a generator (paths.generator), not a recognizer"
+                message = f"{path}: it is a generator, not a recognizer"
                 raise InputError(message)  # noqa: TRY301
             architecture = json.loads(metadata["recognizer"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
@@ -91,24 +93,25 @@ def load_recognizer(path: Path | str) -> nn.Module:
             recognizer = build_backbone(**arguments)
         load_into(recognizer, tensors, path)
         ready = adapt(recognizer, architecture)
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; train the recognizer first") from None
     except InputError:
         raise
     except Exception as error:  # whatever metadata from outside bring about
+        reason = f" ({error})" if isinstance(error, ValueError | SafetensorError) else ""
         raise InputError(
-            f"{path}: not a recognizer written by save_recognizer ({error}); train it again"
+            f"{path}: not a recognizer written by save_recognizer{reason}; train it again"
         ) from error
     return ready
 
 
 def is_ours(path: Path | str) -> bool:
     """Tell whether a ``.safetensors`` has metadata of this project, or is none at all."""
+    if not Path(path).is_file():
+        return True  # load_recognizer says what is wrong
     try:
         with safe_open(path, "pt") as file:
             return not {"recognizer", "config"}.isdisjoint(file.metadata() or {})
     except (OSError, SafetensorError):
-        return True  # load_recognizer says what is wrong
+        return True
 
 
 def adapt(recognizer: nn.Module, architecture: dict[str, Any]) -> nn.Module:

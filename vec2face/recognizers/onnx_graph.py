@@ -29,7 +29,9 @@ def read_model(path: Path | str) -> onnx.ModelProto:
     """
     path = Path(path)
     if not path.is_file():
-        raise InputError(f"{path}: no such ONNX file; set paths.recognizer to a recognizer")
+        raise InputError(
+            f"{path}: no such ONNX file; give a recognizer's (.onnx, .safetensors or a checkpoint)"
+        )
     try:
         model = onnx.load(path)
         onnx.checker.check_model(model)

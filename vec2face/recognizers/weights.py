@@ -123,7 +123,7 @@ def read_state_dict(path: Path | str) -> dict[str, Tensor]:
         _read_safetensors(path) if Path(path).suffix == ".safetensors" else read_checkpoint(path)
     )
     if isinstance(content, Mapping) and "model_vec2face" in content:
-        raise InputError(f"{path}: it is a generator (paths.generator), not a recognizer")
+        raise InputError(f"{path}: it is a generator, not a recognizer")
     if isinstance(content, Mapping):
         inner: Any = next(
             (content[k] for k in _INSIDE if isinstance(content.get(k), Mapping)), content
@@ -156,6 +156,8 @@ def _no_weights(found: str, path: Path | str) -> InputError:
 
 
 def _read_safetensors(path: Path | str) -> dict[str, Tensor]:
+    if not Path(path).is_file():  # a pipe would be waited for
+        raise InputError(f"{path}: no such file; give the path of a .safetensors file")
     try:
         return load_file(path)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
