@@ -47,6 +47,11 @@ def run(
             main(*arguments)
     except InputError as error:
         sys.exit(f"error: {error}")
+    except MemoryError as error:
+        sys.exit(
+            f"error: memory is short: {error or 'no more is left'}; `python -m vec2face check` "
+            "says how much a run needs; identities, images_per_identity and subset decide it"
+        )
     except KeyboardInterrupt:
         print("interrupted: run it again to go on from here", file=sys.stderr)
         sys.exit(INTERRUPTED)

@@ -9,6 +9,7 @@ continues. Several processes share it (VEC2FACE_PROCESSES, VEC2FACE_LAUNCH; see
 vec2face/runtime/processes.py) if their number divides that of the micro-batches, or a micro-batch.
 """
 
+import logging
 import sys
 from pathlib import Path
 
@@ -26,6 +27,8 @@ from vec2face.runtime.files import InputError, whole_file
 from vec2face.runtime.processes import processes
 from vec2face.runtime.resume import resume
 
+log = logging.getLogger(__name__)
+
 
 def main(which: str = "") -> None:
     """Train on one of ``training_sets``."""
@@ -37,6 +40,13 @@ def main(which: str = "") -> None:
         )
     faces = Path(p.training_sets[which])
     source = open_readable(faces, corrupt=p.subset.corrupt)
+    if p.fr.batch > len(source) and processes().main:
+        log.warning(
+            "fr.batch: %d is above the %d images of %s, so a step takes them all",
+            p.fr.batch,
+            len(source),
+            faces,
+        )
     labels = np.unique(source.labels, return_inverse=True)[1]
     curve: list[dict[str, float]] = []
 

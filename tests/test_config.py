@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from tests.parameters import SMOKE, changed
+from vec2face.config import params
 from vec2face.config.bounds import Backbone, Benchmark
+from vec2face.config.document import read_yaml
 from vec2face.config.params import RESERVED, Params
 from vec2face.config.sections import Section
 from vec2face.recognizers.backbones import DEPTHS, TRANSFORMERS
@@ -127,6 +129,11 @@ TOGETHER = [
     ({"paths__faces": "."}, "paths.faces"),
     ({"paths__faces": "x/\0"}, "paths.faces"),
     ({"paths__recognizer": "/proc/self/mem"}, "paths.recognizer"),
+    ({"paths__recognizer": "/tmp/../proc/self/mem"}, "paths.recognizer"),
+    ({"paths__faces": "../" * 20 + "proc/self"}, "paths.faces"),
+    ({"paths__faces": "../" * 20 + "dev/fd/0"}, "paths.faces"),
+    ({"sigma": [1e-300], "sigma_share": [1]}, "sigma"),
+    ({"fr__lr": 1e-300}, "fr.lr"),
     ({"training__losses__lpips": 1.0}, "training.lpips_weights"),
     ({"rendered__benchmarks__names": ["$x^{2$"]}, "rendered.benchmarks.names"),
     ({"rendered__benchmarks__names": ["lfw", "lfw"]}, "rendered.benchmarks.names"),
@@ -206,7 +213,7 @@ def fine(name, old, new):
 
 def refusal(content, monkeypatch):
     """What ``Params.load`` says of a file with this content; None if it takes it."""
-    monkeypatch.setattr(yaml, "safe_load", lambda _: content)
+    monkeypatch.setattr(params, "read_yaml", lambda _: content)
     try:
         Params.load(ROOT / "params/paper.yaml")
     except InputError as error:
@@ -234,12 +241,54 @@ def test_what_is_no_text_or_no_yaml_is_named(tmp_path, content):
         Params.load(tmp_path / "params.yaml")
 
 
+def test_a_link_into_the_system_is_no_data(load, tmp_path):
+    (tmp_path / "link").symlink_to("/proc")
+    with pytest.raises(InputError, match="paths.faces"):
+        load(paths__faces=str(tmp_path / "link/self"))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "named"),
+    [
+        ("\ntau: ", "\ntau: 0.1\ntau: ", "tau stands twice"),
+        ("\n  epochs: 10\n", "\n  epochs: 10\n  'epochs': 11\n", "epochs stands twice"),
+        ("{minimum: 0.5,", "{minimum: 0.5, minimum: 0.5,", "minimum stands twice"),
+    ],
+)
+def test_a_key_that_stands_twice_is_named(tmp_path, old, new, named):
+    text = (ROOT / "params.yaml").read_text()
+    assert text.count(old) == 1
+    (tmp_path / "params.yaml").write_text(text.replace(old, new))
+    with pytest.raises(InputError, match=rf"params\.yaml: {named}"):
+        Params.load(tmp_path / "params.yaml")
+
+
+def test_merged_keys_may_be_overridden(tmp_path):
+    text = "a: &a {x: 1, y: 2}\nb: &b {<<: *a, x: 3}\nc: {<<: *b, y: 4}\n"
+    (tmp_path / "merged.yaml").write_text(text)
+    assert read_yaml(tmp_path / "merged.yaml")["c"] == {"x": 3, "y": 4}
+
+
+@pytest.mark.parametrize("content", ["[" * 100_000, "{a: " * 50, "- " * 50, "# " * 2**18])
+def test_deep_and_large_files_are_refused(tmp_path, content):
+    (tmp_path / "params.yaml").write_text(content)
+    with pytest.raises(InputError, match=r"params\.yaml: is .*(within one another|bytes)"):
+        Params.load(tmp_path / "params.yaml")
+
+
 def test_doubtful_choices_are_named_and_allowed(load):
     assert not list(load().doubts())
     faces = "data/rendered/faces"
     recognizer = "models/rendered/identity.onnx"
     same = load(paths__pca_faces=faces, paths__second_recognizer=recognizer).doubts()
     assert [line.split(":")[0] for line in same] == ["paths.pca_faces", "paths.second_recognizer"]
+    same = load(paths__pca_faces=f"./{faces}", paths__second_recognizer=f"x/../{recognizer}")
+    assert len(list(same.doubts())) == 2
+    sets = {"generated": "data/generated", "real": "data/./generated", "own": "own"}
+    (twice,) = load(training_sets=sets).doubts()
+    assert twice == "training_sets.real: the same as training_sets.generated"
+    (many,) = load(fr__batch=10**9).doubts()
+    assert many.startswith("fr.batch: 1000000000 is above the 6400 images")
     (unused,) = load(sampling={**SMOKE.sampling.model_dump(), "released": True}).doubts()
     assert "min_similarity and sampling.jpeg_quality are not used" in unused
 

@@ -6,18 +6,9 @@ from tests.fuzz.__main__ import READERS, try_all
 
 COUNT = 100
 PASSED_OVER = ("left-over", "lock")  # whatever they hold, a run goes on
-# Their corpora hold torch's old format without a zip, and addresses in it, so bytes differ by run.
-OLD_FORMAT = ("generator-pth", "released-pt")
 
 
-def marked(name):
-    reason = "torch asks for as much memory as a damaged string's length says, without using it"
-    return (
-        pytest.param(name, marks=pytest.mark.xfail(reason=reason)) if name in OLD_FORMAT else name
-    )
-
-
-@pytest.mark.parametrize("name", [marked(name) for name in READERS])
+@pytest.mark.parametrize("name", READERS)
 def test_damaged_inputs_are_read_or_refused(name):
     counts, faults = try_all(name, range(COUNT))
     assert not faults

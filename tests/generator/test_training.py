@@ -169,7 +169,7 @@ def test_repeated_failures_stop_and_single_ones_do_not(make, faces, monkeypatch,
     assert Checkpoint(tmp_path / "twice").load()[1]["run"]["patience"] == {"skipped": [1, 4]}
     assert np.isfinite([entry["mse"] for entry in log]).all()
     poison(monkeypatch, {1, 2, 3})
-    with pytest.raises(FloatingPointError, match=r"step 3 .*steps \[1, 2\].*learning rate"):
+    with pytest.raises(InputError, match=r"step 3 .*steps \[1, 2\].*training\.lr"):
         train_generator(*faces, params, tmp_path / "thrice")
 
 

@@ -24,6 +24,11 @@ def screen(request, monkeypatch):
     return request.param
 
 
+def test_identities_beyond_memory_name_their_key():
+    with pytest.raises(InputError, match="identities: .* do not fit into memory"):
+        GreedyFilter(0.3, 512, 10**15)
+
+
 def one_by_one(vectors, tau):
     """Apply the rule as the paper states it, in float64."""
     unit = vectors.astype(np.float64)

@@ -41,6 +41,17 @@ def test_before_there_is_a_distribution_the_authors_features_stand_in(tmp_path):
         assert levels(changed(wide, **values), tmp_path / "none.npz") == far
 
 
+def test_a_level_that_no_image_gets_is_named(tmp_path):
+    few = {"images_per_identity": 6, "sigma": [0.3, 0.5, 0.6], "sigma_share": [0.98, 0.01, 0.01]}
+    said = list(out_of_reach(changed(DEFAULT, **few), tmp_path / "none.npz"))
+    assert [line.split()[6] for line in said] == ["0.5,", "0.6,"]
+    assert all(line.startswith("sigma_share: no image gets sigma") for line in said)
+    enough = few | {"images_per_identity": 100}
+    released = few | {"sampling__released": True}  # every image draws its level
+    for fine in (enough, released):
+        assert not list(out_of_reach(changed(DEFAULT, **fine), tmp_path / "none.npz"))
+
+
 def test_short_features_make_an_absolute_sigma_wide(pca, tmp_path):
     assert not levels(DEFAULT, pca)
     absolute = changed(DEFAULT, sigma_unit="absolute")

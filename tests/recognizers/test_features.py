@@ -22,13 +22,13 @@ class MeanColour:
 
     def features(self, images):
         assert images.shape[1:] == (8, 8, 3)
-        return images.mean((1, 2)).astype(np.float32)
+        return images.mean((1, 2)).astype(np.float32) + 1
 
 
 class Broken(MeanColour):
     def features(self, images):
         result = super().features(images)
-        result[result[:, 0] > 100] = np.nan
+        result[result[:, 0] > 110] = np.nan
         return result
 
 
@@ -147,7 +147,26 @@ def test_features_that_are_not_finite_are_an_error_in_evaluate(tmp_path, photogr
     photographs[9] = 0  # the root of -0.1
     write_benchmark(tmp_path / "b.bin", photographs)
     assert main(["evaluate", str(tmp_path / "root.onnx"), str(tmp_path / "b.bin")]) == 2
-    assert "b, picture 9: its feature is not finite" in capsys.readouterr().err
+    assert "b, picture 9: its feature is zero or not finite" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("scale", [0.0, 1e-30, 1e30])
+def test_features_without_a_direction_are_an_error(tmp_path, photographs, capsys, scale):
+    """All zero, or of a length whose square float32 cannot hold: every pair would be alike."""
+    export(Linear(scale, 0.0), tmp_path / "dead.onnx", 32)
+    write_benchmark(tmp_path / "b.bin", photographs)
+    assert main(["evaluate", str(tmp_path / "dead.onnx"), str(tmp_path / "b.bin")]) == 2
+    assert "b, picture 0: its feature is zero or not finite" in capsys.readouterr().err
+
+
+def test_a_recognizer_of_one_number_is_refused(tmp_path):
+    class First(Linear):
+        def forward(self, x):
+            return super().forward(x)[:, :1]
+
+    export(First(1.0, 0.0), tmp_path / "scalar.onnx", 32)
+    with pytest.raises(InputError, match=r"scalar\.onnx: its feature is 1 number"):
+        features.open_recognizer(tmp_path / "scalar.onnx")
 
 
 @pytest.mark.parametrize("name", ["identity", "second"])

@@ -3,6 +3,7 @@
 import argparse
 import os
 import pickle
+import tracemalloc
 import zipfile
 
 import numpy as np
@@ -104,6 +105,25 @@ def test_a_truncated_checkpoint_is_refused(tmp_path):
     (tmp_path / "x.pth").write_bytes((tmp_path / "x.pth").read_bytes()[:-500])
     with pytest.raises(InputError, match=r"x\.pth: not a PyTorch checkpoint"):
         read_checkpoint(tmp_path / "x.pth")
+
+
+def test_the_old_format_is_read_and_its_lengths_are_bounded(tmp_path):
+    """A string whose damaged length asks for 4 GiB asks for no memory."""
+    path = tmp_path / "x.pth"
+    name = "weight of the layer"
+    weights = torch.arange(1000.0)
+    torch.save({name: weights}, path, _use_new_zipfile_serialization=False)
+    assert torch.equal(read_checkpoint(path)[name], weights)
+    content = path.read_bytes()
+    text = b"X" + len(name).to_bytes(4, "little") + name.encode()
+    assert text in content
+    path.write_bytes(content.replace(text, b"X\xf0\xff\xff\x7f" + name.encode()))
+    tracemalloc.start()
+    with pytest.raises(InputError, match=r"x\.pth: not a PyTorch checkpoint"):
+        read_checkpoint(path)
+    largest = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert largest < 10**8
 
 
 def test_a_missing_file_is_named(tmp_path):

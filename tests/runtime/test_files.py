@@ -2,7 +2,14 @@
 
 import pytest
 
-from vec2face.runtime.files import fingerprint, sha256, whole_file, whole_folder, write_json
+from vec2face.runtime.files import (
+    InputError,
+    fingerprint,
+    sha256,
+    whole_file,
+    whole_folder,
+    write_json,
+)
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -31,6 +38,40 @@ def test_a_new_folder_replaces_all_of_the_old_one(tmp_path):
         with whole_folder(tmp_path / "store") as temporary:
             (temporary / name).write_text(name)
     assert [p.name for p in (tmp_path / "store").iterdir()] == ["y"]
+
+
+@pytest.mark.parametrize("make", [whole_file, whole_folder])
+@pytest.mark.parametrize("place", ["file/x", "/proc/x", "n" * 250])
+def test_a_place_for_no_output_is_named_before_the_work(tmp_path, make, place):
+    (tmp_path / "file").write_text("in a folder's place")
+    path = tmp_path / place
+    worked = False
+    with pytest.raises(InputError, match=f"{path}: cannot be made"), make(path):
+        worked = True
+    assert not worked
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_file_takes_no_folders_place(tmp_path):
+    (tmp_path / "x").mkdir()
+    with pytest.raises(InputError, match="x: cannot be made: Is a directory"):
+        write_json(tmp_path / "x", {})
+    assert list(tmp_path.iterdir()) == [tmp_path / "x"]
+
+
+@pytest.mark.parametrize("kind", ["file", "link", "dangling"])
+def test_a_folder_replaces_whatever_stands_there(tmp_path, kind):
+    path, other = tmp_path / "store", tmp_path / "other"
+    other.mkdir()
+    (other / "kept").write_text("")
+    if kind == "file":
+        path.write_text("old")
+    else:
+        path.symlink_to(other if kind == "link" else tmp_path / "none")
+    with whole_folder(path) as temporary:
+        (temporary / "x").write_text("new")
+    assert [p.name for p in path.iterdir()] == ["x"]
+    assert [p.name for p in other.iterdir()] == ["kept"]
 
 
 def test_fingerprints_follow_content_not_place_or_order(tmp_path):

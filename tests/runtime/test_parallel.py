@@ -112,7 +112,7 @@ def test_two_processes_compute_what_one_does(tmp_path):
 
 
 def test_a_skipped_step_is_reported_and_repeated_ones_stop(caplog):
-    patience = Patience(limit=3, window=10)
+    patience = Patience("fr", limit=3, window=10)
     with caplog.at_level(logging.WARNING):
         patience.skip(4, [7, 8], {"mse": float("nan")})
         patience.skip(9, [1], {"mse": 1.0, "norm": float("inf")})
@@ -121,7 +121,7 @@ def test_a_skipped_step_is_reported_and_repeated_ones_stop(caplog):
         "step 9 is left out: mse 1, norm inf; on images [1]",
     ]
     patience.skip(14, [2], {})  # step 4 is long ago
-    continued = Patience(limit=3, window=10)
+    continued = Patience("fr", limit=3, window=10)
     continued.load_state_dict(patience.state_dict())
-    with pytest.raises(FloatingPointError, match=r"step 15 .*steps \[9, 14\].*learning rate"):
+    with pytest.raises(InputError, match=r"step 15 .*steps \[9, 14\].*learning rate \(fr\.lr\)"):
         continued.skip(15, [3], {})

@@ -4,12 +4,16 @@ Numbers are finite. Their upper bounds lie far above all that is published; they
 slip of the keyboard ends with the key's name and not with the memory.
 """
 
+import os.path
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
 
 LARGEST = 10**9
 """Of all counts and numbers without a bound of their own."""
+SMALLEST = 1e-9
+"""Of all numbers above 0: far below all that is used, and no square of one vanishes."""
 
 
 def number(value: Any) -> Any:
@@ -17,6 +21,11 @@ def number(value: Any) -> Any:
     if value is True or value is False:
         raise ValueError("a number, not true or false")
     return value
+
+
+def _of_the_system(path: str) -> bool:
+    _, *names = Path(path).parts
+    return names[:1] in (["proc"], ["sys"]) or (names[:1] == ["dev"] and names[1:2] != ["shm"])
 
 
 def _place(value: str) -> str:
@@ -27,8 +36,9 @@ def _place(value: str) -> str:
         raise ValueError(f"a path of printable characters without $, not {value!r}")
     if len(value) > 1000 or any(len(name.encode()) > 255 for name in names):
         raise ValueError("a path is shorter: at most 255 bytes a name, 1000 characters in all")
-    system = names[0] in ("proc", "sys") or (names[0] == "dev" and names[1:2] != ["shm"])
-    if value.startswith("/") and system:
+    if _of_the_system(os.path.normpath(Path.cwd() / value)) or _of_the_system(
+        os.path.realpath(value)
+    ):
         raise ValueError(f"{value} is the system's, and no data")
     return value
 
@@ -44,7 +54,7 @@ Depth = Annotated[int, Field(ge=1, le=1000), BeforeValidator(number)]  # blocks 
 Share = Annotated[float, Field(ge=0, le=1), BeforeValidator(number)]
 Part = Annotated[float, Field(ge=0, lt=1), BeforeValidator(number)]
 Portion = Annotated[float, Field(gt=0, le=1), BeforeValidator(number)]
-Positive = Annotated[float, Field(gt=0, le=LARGEST), BeforeValidator(number)]
+Positive = Annotated[float, Field(ge=SMALLEST, le=LARGEST), BeforeValidator(number)]
 Weight = Annotated[float, Field(ge=0, le=LARGEST), BeforeValidator(number)]
 Place = Annotated[str, AfterValidator(_place)]
 Name = Annotated[str, StringConstraints(pattern=r"\A[A-Za-z_][A-Za-z0-9_]*\z", max_length=64)]

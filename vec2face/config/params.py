@@ -3,15 +3,17 @@
 Hardware (devices, workers, threads) is not here: it comes from the environment.
 """
 
+import os.path
 from collections.abc import Iterator
+from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 
 from vec2face.config import conflicts
 from vec2face.config.bounds import Count, Name, Place, Positive, Several, Share, number
+from vec2face.config.document import read_yaml
 from vec2face.config.sections import (
     GeneratorConfig,
     Paths,
@@ -112,15 +114,10 @@ class Params(Section):
         """Read and check a parameter file.
 
         Raises:
-            InputError: the file is missing or no YAML, or a key is unknown, missing or out of
-                bounds; the message names file and key.
+            InputError: the file is missing or no YAML, or a key is unknown, missing, twice
+                there or out of bounds; the message names file and key.
         """
-        try:
-            content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-        except OSError as error:
-            raise InputError(f"{path}: cannot be read: {error.strerror}") from error
-        except (yaml.YAMLError, ValueError, RecursionError) as error:
-            raise InputError(f"{path}: is not YAML: {error}") from error
+        content = read_yaml(path)
         try:
             params = cls.model_validate(content)
         except ValidationError as error:
@@ -143,7 +140,7 @@ class Params(Section):
 
     def doubts(self) -> Iterator[str]:
         """Say what is allowed, and most likely not meant."""
-        if self.paths.pca_faces == self.paths.faces:
+        if _same(self.paths.pca_faces, self.paths.faces):
             yield (
                 "paths.pca_faces: the same as paths.faces; the identities will resemble those that "
                 "train the generator. Other people are better"
@@ -154,11 +151,24 @@ class Params(Section):
             yield "training.released: training.weight_decay is not used, it is 0.01"
         if self.fr.released:
             yield "fr.released: fr.augment.erasing and erased are not used; 0.5 and up to 0.33 are"
-        if self.paths.second_recognizer == self.paths.recognizer:
+        if _same(self.paths.second_recognizer, self.paths.recognizer):
             yield (
                 "paths.second_recognizer: the same as paths.recognizer, so the images are judged "
                 "by what they were trained on. Another recognizer is better"
             )
+        for (one, path), (other, again) in combinations(self.training_sets.items(), 2):
+            if _same(path, again):
+                yield f"training_sets.{other}: the same as training_sets.{one}"
+        most = self.identities * self.images_per_identity
+        if self.fr.batch > most:
+            yield (
+                f"fr.batch: {self.fr.batch} is above the {most} images of identities x "
+                "images_per_identity; a step takes all there are, so an epoch is one step"
+            )
+
+
+def _same(one: str, other: str) -> bool:
+    return os.path.realpath(one) == os.path.realpath(other)
 
 
 def _key(place: tuple[int | str, ...]) -> str:

@@ -79,7 +79,7 @@ class GeneratorRun:
         self.autocast = torch.autocast(kind, precision, enabled=precision != torch.float32)
         half = precision == torch.float16  # bfloat16 has float32's range
         self.scaler = torch.amp.GradScaler(kind, enabled=half)
-        self.patience = Patience()
+        self.patience = Patience("training")
 
     def step(self, batch: Batch) -> dict[str, float] | None:
         """Take one step.
@@ -89,7 +89,7 @@ class GeneratorRun:
             a loss or gradient is not finite (``parallel.Patience``).
 
         Raises:
-            FloatingPointError: that happened repeatedly.
+            InputError: that happened repeatedly.
         """
         progress = batch.step / self.hyper.steps
         for optimizer in self.optimizers:

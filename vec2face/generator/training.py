@@ -51,8 +51,8 @@ def train_generator(
     Raises:
         ValueError: images and features do not match, or a feature is not finite.
         InputError: the processes cannot share a batch evenly, or do not share ``work``; a
-            checkpoint cannot be written.
-        FloatingPointError: losses or gradients were not finite repeatedly (``parallel.Patience``).
+            checkpoint cannot be written; losses or gradients were not finite repeatedly
+            (``parallel.Patience``).
     """
     steps, group = params.training.steps, processes()
     _check(len(images), features, params.training.batch)

@@ -66,13 +66,19 @@ class Kept:
     """
 
     def __init__(self, tau: float, dimension: int, capacity: int) -> None:
-        """Prepare for at most ``capacity`` vectors; InputError unless -1 < tau <= 1."""
+        """Prepare for at most ``capacity`` vectors; InputError unless they fit, -1 < tau <= 1."""
         if not -1 < tau <= 1:
             raise InputError(f"tau must be above -1 and at most 1, not {tau}")
         self.tau = tau
         self._margin = _margin(dimension, _screen())
-        self._raw = np.empty((capacity, dimension), np.float32)
-        self._unit = torch.empty((capacity, dimension), dtype=_screen())
+        try:
+            self._raw = np.empty((capacity, dimension), np.float32)
+            self._unit = torch.empty((capacity, dimension), dtype=_screen())
+        except (MemoryError, RuntimeError, ValueError) as error:  # ValueError: above all addresses
+            raise InputError(
+                f"identities: {capacity} vectors of {dimension} numbers do not fit into memory; "
+                "ask for fewer"
+            ) from error
         self._tile = torch.empty((BLOCK + STEP) * (TILE + STEP), dtype=_screen())
         self._count = 0
 

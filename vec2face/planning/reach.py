@@ -15,7 +15,9 @@ SAMPLE = 1000  # identity vectors that are looked at
 
 
 def out_of_reach(p: Params, pca: Path | str) -> Iterator[str]:
-    """Name levels of sigma of which less than one draw in ``ATTEMPTS`` keeps min_similarity.
+    """Name levels of sigma that no image gets, or can hardly get.
+
+    These are levels of which less than one draw in ``ATTEMPTS`` keeps min_similarity.
 
     They are judged at the shortest of the identity vectors that the distribution ``pca`` gives; if
     it is not there yet, at a vector as long as features of the authors' recognizer, so that the
@@ -31,7 +33,15 @@ def out_of_reach(p: Params, pca: Path | str) -> Iterator[str]:
         scale, dimension = AUTHORS_SCALE, AUTHORS_DIMENSION
         norm = scale * dimension**0.5
         words = f"a vector as long as features of the authors' recognizer, {norm:.3g}"
-    for sigma, chance in Perturbation.of(p, scale).chances(norm, dimension).items():
+    perturbation = Perturbation.of(p, scale)
+    for sigma, share in zip(p.sigma, p.sigma_share, strict=True):
+        if share and perturbation.mixture == "identity" and sigma not in perturbation.levels:
+            yield (
+                f"sigma_share: no image gets sigma = {sigma:g}, whose share of the "
+                f"{p.images_per_identity} of an identity is {share * p.images_per_identity:.2g}; "
+                "raise images_per_identity or this share"
+            )
+    for sigma, chance in perturbation.chances(norm, dimension).items():
         if chance * ATTEMPTS < 1:
             yield (
                 f"sigma: {sigma:g} ({p.sigma_is}, {p.sigma_unit}) hardly reaches min_similarity = "

@@ -49,7 +49,7 @@ LEAST_CONTRAST = 10.0
 
 
 class NotFiniteError(InputError):
-    """A feature is NaN or infinite; ``row`` is its image's place in the call."""
+    """A feature has no direction in float32; ``row`` is its image's place in the call."""
 
     def __init__(self, row: int) -> None:
         super().__init__(self.of(f"image {row}"))
@@ -58,7 +58,7 @@ class NotFiniteError(InputError):
     @staticmethod
     def of(image: str) -> str:
         """Return the message for the name of an image."""
-        return f"{image}: its feature is not finite; is this recognizer sound?"
+        return f"{image}: its feature is zero or not finite; is this recognizer sound?"
 
 
 class Recognizer(Protocol):
@@ -96,12 +96,17 @@ class CheckedRecognizer:
     def __init__(self, path: Path | str, recognizer: Recognizer) -> None:
         self._path, self._recognizer = path, recognizer
         self.dimension, self.input_size = recognizer.dimension, recognizer.input_size
+        if self.dimension < 2:
+            raise InputError(
+                f"{path}: its feature is {self.dimension} number long, so all faces point the same "
+                "way or the opposite; a recognizer gives 2 numbers or more"
+            )
 
     def features(self, images: np.ndarray) -> np.ndarray:
         """Map (N, S, S, 3) uint8 RGB to (N, dimension) float32.
 
         Raises:
-            NotFiniteError: for the first feature that is not.
+            NotFiniteError: for the first feature that is zero or not finite.
             InputError: if features of different images hardly vary (``LEAST_SPREAD``,
                 ``USUAL_SPREAD``).
         """
@@ -128,9 +133,11 @@ def finite(features: np.ndarray) -> np.ndarray:
     """Return features as they come.
 
     Raises:
-        NotFiniteError: for the first that is not finite.
+        NotFiniteError: for the first whose length in float32 is zero or not finite.
     """
-    bad = np.flatnonzero(~np.isfinite(features).all(1))
+    with np.errstate(over="ignore", under="ignore"):
+        lengths = np.linalg.norm(features.astype(np.float32, copy=False), axis=1)
+    bad = np.flatnonzero(~(np.isfinite(lengths) & (lengths > 0)))
     if len(bad):
         raise NotFiniteError(int(bad[0]))
     return features
@@ -228,7 +235,7 @@ def extract_rows(recognizer: Recognizer, source: Source, rows: range) -> np.ndar
     """Return the features of some rows, (len(rows), dimension) float32, not L2-normalised.
 
     Raises:
-        InputError: naming the image that cannot be decoded, or whose feature is not finite.
+        InputError: naming the image that cannot be decoded, or whose feature is zero or not finite.
     """
     images = load_images(source, recognizer.input_size, rows)
     try:

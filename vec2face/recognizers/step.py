@@ -93,7 +93,7 @@ class RecognizerRun:
             kind, self.precision, enabled=self.precision != torch.float32
         )
         self.statistics = RunningStatistics(self.backbone)
-        self.patience = Patience()
+        self.patience = Patience("fr")
 
     def step(self, batch: Batch) -> dict[str, float] | None:
         """Take one step, unless loss or gradient are not finite: then all stays as it was.
@@ -107,7 +107,7 @@ class RecognizerRun:
             (``parallel.Patience``).
 
         Raises:
-            FloatingPointError: that happened repeatedly.
+            InputError: that happened repeatedly.
         """
         lr = rate(batch.step, self.per_epoch, self.config)
         for group in self.optimizer.param_groups:

@@ -61,9 +61,9 @@ def train_recognizer(
     Raises:
         ValueError: if images and labels do not match or there are fewer than two images.
         InputError: if there are fewer than two people, the processes cannot share the batch or do
-            not see the same states, or a checkpoint cannot be written.
-        FloatingPointError: if loss or gradient are not finite again and again, with the step and
-            the images. A single such step changes nothing and is left out.
+            not see the same states, or a checkpoint cannot be written; if loss or gradient are not
+            finite again and again, with the step and the images. A single such step changes nothing
+            and is left out.
     """
     group = processes()
     labels = np.asarray(labels, np.int64)

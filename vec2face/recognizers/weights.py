@@ -5,6 +5,7 @@ tensors and plain containers and refuses the rest; what training programs common
 weights (their command line, a callback's name, a score) is replaced by an object that does nothing.
 """
 
+import mmap
 import pickle
 import re
 import zipfile
@@ -57,11 +58,18 @@ def read_checkpoint(path: Path | str) -> Any:
     """
     if not Path(path).is_file():
         raise InputError(f"{path}: no such checkpoint; give the path of a .pt, .pth or .ckpt file")
-    _refuse_other_zips(Path(path))
+    plain = not _refuse_other_zips(Path(path))
     allowed = [(_Inert, name) for name in _REPLACED]
     try:
         with torch.serialization.safe_globals(allowed):  # type: ignore[arg-type]
-            content = torch.load(path, map_location="cpu", weights_only=True)
+            if plain:  # a map reads no more than there is, whatever a damaged length asks for
+                with (
+                    Path(path).open("rb") as file,
+                    mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped,
+                ):
+                    content = torch.load(mapped, map_location="cpu", weights_only=True)  # type: ignore[arg-type]
+            else:
+                content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         asked = re.search(r"GLOBAL (\S+)", str(error))
         if asked is None:
@@ -95,13 +103,17 @@ def _bound(content: Any, path: Path) -> None:
             waiting += value.values() if isinstance(value, Mapping) else value
 
 
-def _refuse_other_zips(path: Path) -> None:
-    """Refuse TorchScript, and zips that unpack to far more than the file (nothing is read)."""
+def _refuse_other_zips(path: Path) -> bool:
+    """Refuse TorchScript, and zips that unpack to far more than the file (nothing is read).
+
+    Returns:
+        Whether the file is a zip.
+    """
     try:
         with zipfile.ZipFile(path) as file:
             members = file.infolist()
     except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile):
-        return  # no zip; an older checkpoint is a bare pickle
+        return False  # no zip; an older checkpoint is a bare pickle
     if any("/code/" in member.filename for member in members):
         raise InputError(
             f"{path}: it is TorchScript, a program; save the weights alone: "
@@ -109,6 +121,7 @@ def _refuse_other_zips(path: Path) -> None:
         )
     if sum(member.file_size for member in members) > _LARGER * path.stat().st_size:
         raise InputError(f"{path}: it unpacks to over {_LARGER} times its size; download it again")
+    return True
 
 
 def read_state_dict(path: Path | str) -> dict[str, Tensor]:

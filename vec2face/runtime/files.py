@@ -27,6 +27,18 @@ class InputError(ValueError):
 
 
 @contextlib.contextmanager
+def _making(path: Path) -> Iterator[None]:
+    """Name the output whose folder or name the system refuses."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or error
+        raise InputError(
+            f"{path}: cannot be made: {reason}; choose another place, or change what stands there"
+        ) from error
+
+
+@contextlib.contextmanager
 def _writing(path: Path) -> Iterator[None]:
     """Name the file that a full disk refuses: the system's own message does not."""
     try:
@@ -52,15 +64,20 @@ def whole_file(path: Path | str) -> Iterator[Path]:
     """Yield a temporary name beside ``path``; rename it to ``path`` only if the block succeeds.
 
     Raises:
-        InputError: if the disk is full.
+        InputError: before the block if no file can be made there; if the disk is full.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = _temporary(path)
+    with _making(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        temporary.touch()
     try:
         with _writing(path):
             yield temporary
             _flush(temporary)
+        with _making(path):
             temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -71,19 +88,21 @@ def whole_folder(path: Path | str) -> Iterator[Path]:
     """Yield a temporary folder beside ``path``; it replaces ``path`` only if the block succeeds.
 
     Raises:
-        InputError: if the disk is full.
+        InputError: before the block if no folder can be made there; if the disk is full.
     """
     path = Path(path)
     temporary = _temporary(path)
     shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
+    with _making(path):
+        temporary.mkdir(parents=True)
     try:
         with _writing(path):
             yield temporary
             for file in temporary.rglob("*"):
                 _flush(file)
-            if path.exists():
-                shutil.rmtree(path)
+        with _making(path):
+            if os.path.lexists(path):
+                _remove(path)
             temporary.rename(path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -172,7 +191,7 @@ def _temporary(path: Path) -> Path:
 
 
 def _remove(path: Path) -> None:
-    if path.is_dir():
+    if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
         path.unlink()

@@ -152,6 +152,7 @@ class Patience:
     (``agree``). When that happens repeatedly, something is wrong with the run, and it stops.
 
     Args:
+        section: of params.yaml, which the error names: "training", "fr".
         limit: the training stops at this many left-out steps ...
         window: ... within this many steps.
 
@@ -159,8 +160,8 @@ class Patience:
         skipped: the steps left out so far; part of the checkpoint.
     """
 
-    def __init__(self, limit: int = 3, window: int = 100) -> None:
-        self.limit, self.window = limit, window
+    def __init__(self, section: str, limit: int = 3, window: int = 100) -> None:
+        self.section, self.limit, self.window = section, limit, window
         self.skipped: list[int] = []
 
     def skip(self, step: int, indices: Iterable[int], values: Mapping[str, float]) -> None:
@@ -172,16 +173,17 @@ class Patience:
             values: its losses and gradient norms.
 
         Raises:
-            FloatingPointError: too many steps were left out of late.
+            InputError: too many steps were left out of late.
         """
         self.skipped.append(step)
         found = ", ".join(f"{name} {value:g}" for name, value in values.items())
         what = f"step {step} is left out: {found}; on images {[int(i) for i in indices]}"
         recent = [s for s in self.skipped if step - self.window < s <= step]
         if len(recent) >= self.limit:
-            raise FloatingPointError(
-                f"{what}; so were steps {recent[:-1]}. Lower the learning rate, choose a wider "
-                "precision (float32), or remove those images"
+            raise InputError(
+                f"{what}; so were steps {recent[:-1]}. Lower the learning rate ({self.section}.lr) "
+                f"or raise {self.section}.warmup, choose a wider {self.section}.precision "
+                "(float32), or remove those images"
             )
         if processes().main:
             log.warning("%s", what)
