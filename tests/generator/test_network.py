@@ -121,6 +121,9 @@ def test_files_that_are_no_generator_are_named(tmp_path):
     path.write_bytes(b"not tensors")
     with pytest.raises(InputError, match=r"g\.safetensors"):
         Vec2Face.load(path)
+    save_file({"x": torch.zeros(1)}, path, {"config": "[1]"})
+    with pytest.raises(InputError, match="not a generator written by this project; train it"):
+        Vec2Face.load(path)
 
 
 SIZES = [

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from timm.models.vision_transformer import Attention, Block
 from torch import Tensor, nn
@@ -168,9 +168,10 @@ class Vec2Face(nn.Module):
         except InputError:
             raise
         except Exception as error:  # whatever sizes from outside bring about
-            reason = " ".join(str(error).split())[:200]
+            text = " ".join(str(error).split())[:200]
+            reason = f" ({text})" if isinstance(error, ValueError | SafetensorError) else ""
             raise InputError(
-                f"{path}: not a generator written by this project ({reason}); train it again"
+                f"{path}: not a generator written by this project{reason}; train it again"
             ) from error
         return model.eval()
 
