@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
 
 LARGEST = 10**9
 """Of all counts and numbers without a bound of their own."""
-SMALLEST = 1e-9
+SMALLEST = 1e-30
 """Of all numbers above 0: far below all that is used, and no square of one vanishes."""
 
 
