@@ -1,6 +1,7 @@
 """Every form into every other, against readers that share no code with the library."""
 
 import json
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -92,6 +93,14 @@ class Failing(Rows):
         if self.calls > len(self) + 4:  # after the check of all, within the copy
             raise InputError("the disk went away")
         return super().encoded(i)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_place_that_cannot_be_written_is_named(tmp_path, form):
+    (tmp_path / "file").write_text("in a folder's place")
+    for parent in (tmp_path / "file", Path("/proc")):
+        with pytest.raises(InputError, match=f"^{parent}: cannot be written to"):
+            convert(Rows([(0, 1)], features=True), parent / NAMES[form], form=form)
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -21,7 +21,13 @@ from vec2face.faces.images import decode
 from vec2face.faces.record_writer import RecordWriter
 from vec2face.faces.source import Corrupt, Source, readable
 from vec2face.faces.store_writer import FaceStoreWriter
-from vec2face.runtime.files import InputError, whole_file, whole_folder, write_json
+from vec2face.runtime.files import (
+    InputError,
+    check_writable,
+    whole_file,
+    whole_folder,
+    write_json,
+)
 from vec2face.runtime.progress import Progress
 
 Form = Literal["rec", "lmdb", "folder", "store"]
@@ -179,7 +185,7 @@ class Merged:
 
 
 def _free(destination: Path, form: Form) -> None:
-    """Refuse a destination where something is already."""
+    """Refuse a destination where something is already, or nothing can be made."""
     files = [destination]
     if form == "rec":
         files += [destination.with_suffix(".idx"), destination.with_name("property")]
@@ -190,6 +196,7 @@ def _free(destination: Path, form: Form) -> None:
     for file in files:
         if file.exists():
             raise InputError(f"{file}: exists already; remove it or choose another name or folder")
+    check_writable(destination.parent)
 
 
 def _feature_of(
