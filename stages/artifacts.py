@@ -17,7 +17,8 @@ class Artifacts:
         data, models, reports = root / "data", root / "models", root / "reports"
         self.root = root
         self.params = root / "params.yaml"
-        self.work = root / "work"  # unfinished work, which can be made again
+        # Unfinished work, which can be made again.
+        self.work = Path(os.environ.get("VEC2FACE_WORK", root / "work"))
         self.code = data / "code"  # code
 
         self.subset = data / "subset"  # subset
@@ -48,6 +49,7 @@ class Artifacts:
         self.rendered = data / "rendered"  # the stand-in faces
         self.head = self.rendered / "head.npz"
         self.rendered_benchmarks = self.rendered / "benchmarks"
+        self.rendered_benchmarks_attributes = self.rendered / "benchmarks-attributes"
         self.rendered_estimators = models / "rendered"
 
     @property

@@ -19,7 +19,7 @@ from vec2face.config.document import read_yaml
 from vec2face.config.params import RESERVED, Params
 from vec2face.config.sections import Section
 from vec2face.recognizers.backbones import DEPTHS, TRANSFORMERS
-from vec2face.rendered.benchmarks import PAIRS
+from vec2face.rendered.benchmarks import KINDS
 from vec2face.runtime.files import InputError
 
 ROOT = Path(__file__).parents[1]
@@ -135,8 +135,9 @@ TOGETHER = [
     ({"sigma": [1e-300], "sigma_share": [1]}, "sigma"),
     ({"fr__lr": 1e-300}, "fr.lr"),
     ({"training__losses__lpips": 1.0}, "training.lpips_weights"),
-    ({"rendered__benchmarks__names": ["$x^{2$"]}, "rendered.benchmarks.names"),
-    ({"rendered__benchmarks__names": ["lfw", "lfw"]}, "rendered.benchmarks.names"),
+    ({"rendered__benchmarks": {"$x^{2$": 40}}, "rendered.benchmarks"),
+    ({"rendered__benchmarks": {"lfw": 50}}, "rendered.benchmarks.lfw"),
+    ({"rendered__benchmarks": {}}, "rendered.benchmarks"),
 ]
 
 
@@ -295,8 +296,8 @@ def test_doubtful_choices_are_named_and_allowed(load):
 
 def test_names_that_the_file_may_give_are_those_of_the_library():
     backbones = {f"{kind}iresnet{depth}" for kind in ("", "se_") for depth in DEPTHS}
-    assert set(get_args(Backbone)) == backbones | TRANSFORMERS.keys()
-    assert set(get_args(Benchmark)) == PAIRS.keys()
+    assert set(get_args(Backbone)) == backbones | TRANSFORMERS.keys() | {"mobilefacenet"}
+    assert set(get_args(Benchmark)) == KINDS.keys()
 
 
 def test_a_single_sigma_needs_no_share(load):

@@ -2,7 +2,7 @@ import dataclasses
 
 import numpy as np
 
-from vec2face.rendered.people import draw_lookalike, draw_match, draw_person
+from vec2face.rendered.people import draw_lookalike, draw_person
 
 
 def people(geometry, count, purpose="p"):
@@ -46,16 +46,6 @@ def test_people_differ_in_many_independent_ways(geometry):
     assert cosine.max() < 0.75
 
 
-def test_a_match_shares_sex_skin_and_age_but_no_face(geometry):
-    a, b = people(geometry, 2)
-    match = draw_match(a, b)
-    assert (match.female, match.age, match.melanin) == (a.female, a.age, a.melanin)
-    assert np.array_equal(match.skin, a.skin)
-    assert np.array_equal(match.shape, b.shape)
-    assert np.array_equal(match.paint, b.paint)
-    assert match.female or match.beard > 0
-
-
 def test_a_lookalike_is_nearer_than_a_stranger_and_as_expressive(geometry):
     crowd = people(geometry, 40)
     for a, b in zip(crowd[::2], crowd[1::2], strict=True):
@@ -69,5 +59,14 @@ def test_a_lookalike_is_nearer_than_a_stranger_and_as_expressive(geometry):
     assert 0.85 < np.mean(norms) < 1.15
 
 
-def test_a_sex_can_be_asked_for(geometry):
-    assert not any(draw_person(geometry, 3, "p", i, female=False).female for i in range(20))
+def test_sex_and_ancestry_can_be_asked_for(geometry):
+    model = next(p for p in people(geometry, 60) if not p.female and p.race[0] > 0.8)
+    for i in range(20):
+        free = draw_person(geometry, 3, "q", i)
+        asked = draw_person(geometry, 3, "q", i, female=False, race=model.race)
+        assert not asked.female
+        assert np.array_equal(asked.race, model.race)
+        assert np.array_equal(asked.shape, free.shape)  # the face stays
+    melanin = [draw_person(geometry, 3, "q", i, race=model.race).melanin for i in range(40)]
+    assert abs(np.mean(melanin) - model.melanin) < 0.25
+    assert np.std(melanin) > 0.05  # skins differ within an ancestry

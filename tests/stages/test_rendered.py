@@ -1,6 +1,7 @@
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
@@ -17,8 +18,8 @@ def run(head, tmp_path, monkeypatch):
     """An empty project with the smallest of stores in its parameters, and the baked head."""
     content = yaml.safe_load((ROOT / "params.yaml").read_text())
     content["rendered"]["image_size"] = 28
-    content["rendered"]["stores"]["pca"] = {"people": 2, "images": 1, "regime": "mild"}
-    content["rendered"]["benchmarks"] = {"names": ["lfw", "eclipse"], "pairs": 40}
+    content["rendered"]["stores"]["pca"] = {"people": 2, "images": 1, "regime": "ordinary"}
+    content["rendered"]["benchmarks"] = {"lfw": 40, "eclipse": 80}
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(content))
     (tmp_path / "data/rendered").mkdir(parents=True)
     shutil.copy(head, tmp_path / "data/rendered/head.npz")
@@ -36,6 +37,9 @@ def test_a_store_and_benchmarks_are_made_from_params(run):
     found = find_benchmarks("data/rendered/benchmarks")
     assert set(found) == {"lfw", "eclipse"}
     assert len(load_benchmark(found["lfw"]).same) == 40
+    known = Path("data/rendered/benchmarks-attributes")
+    assert np.load(known / "eclipse/exposure.npy").shape == (160,)
+    assert not list(Path("work").glob("rendered*"))
 
 
 def test_an_unknown_store_names_its_key(run):

@@ -65,7 +65,7 @@ Precision = Literal["float32", "bfloat16", "float16"]
 Backbone = Literal[
     "iresnet10", "iresnet18", "iresnet34", "iresnet50", "iresnet100", "iresnet200",
     "se_iresnet10", "se_iresnet18", "se_iresnet34", "se_iresnet50", "se_iresnet100",
-    "se_iresnet200", "vit_s", "vit_b",
+    "se_iresnet200", "vit_s", "vit_b", "mobilefacenet",
 ]  # fmt: skip
 Benchmark = Literal[
     "lfw", "cfp_fp", "cplfw", "agedb_30", "calfw", "hadrian", "eclipse", "sllfw", "doppelver"

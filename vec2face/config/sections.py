@@ -228,21 +228,14 @@ class RenderedStore(Section):
 
     people: Count
     images: Count  # of each person
-    regime: Literal["mild", "wide"]  # how much pose, light, age and degradation vary
-
-
-class RenderedBenchmarks(Section):
-    """The rendered verification benchmarks."""
-
-    names: Annotated[list[Benchmark], Field(min_length=1)]
-    pairs: Annotated[Count, Field(multiple_of=40)]  # of each
+    regime: Literal["ordinary", "wide"]  # how much pose, light, age and degradation vary
 
 
 class RenderedEstimators(Section):
     """Training of the stand-in estimators (a frozen stage: the results are shipped)."""
 
     epochs: Count
-    pose_epochs: Count
+    attribute_epochs: Count  # of pose and age
 
 
 class Rendered(Section):
@@ -250,5 +243,8 @@ class Rendered(Section):
 
     image_size: Annotated[Size, Field(le=4096)]
     stores: dict[Name, RenderedStore]
-    benchmarks: RenderedBenchmarks
+    # Pairs of each, in ten folds of groups of four.
+    benchmarks: Annotated[
+        dict[Benchmark, Annotated[Count, Field(multiple_of=40)]], Field(min_length=1)
+    ]
     estimators: RenderedEstimators

@@ -105,7 +105,7 @@ def _usual_images(p: Params) -> tuple[int, int]:
     """Return the usual numbers of images for PCA and in the benchmarks of such a run."""
     if p.world == "rendered":
         store, made = p.rendered.stores["pca"], p.rendered.benchmarks
-        return store.people * store.images, 2 * len(made.names) * made.pairs
+        return store.people * store.images, 2 * sum(made.values())
     if p.world == "photos":
         return p.subset.identities * p.subset.images_per_identity, BENCHMARK_IMAGES
     return MS1MV2_IMAGES, 5 * BENCHMARK_IMAGES

@@ -1,4 +1,4 @@
-"""Recognition backbones by name: those of the paper's Table 9, and a small one for laptops."""
+"""Recognition backbones by name: those of the paper's Table 9, and small ones for laptops."""
 
 from collections.abc import Sequence
 from typing import Any, get_args
@@ -7,7 +7,9 @@ from torch import nn
 
 from vec2face.config.bounds import Backbone
 from vec2face.config.sections import RecognizerConfig
+from vec2face.recognizers import mobilefacenet
 from vec2face.recognizers.iresnet import Gate, IResNet
+from vec2face.recognizers.mobilefacenet import MobileFaceNet
 
 DEPTHS = {
     "10": (1, 1, 1, 1),
@@ -56,7 +58,8 @@ def build_backbone(
             number is the paper's, ``se_iresnet10`` has one block a stage.
         image_size: side of the input; a multiple of 8, for transformers any from 9.
         embedding: length of the embedding.
-        widths: channels of the four stages (IResNet only); default 64, 128, 256, 512.
+        widths: channels of the four stages of an IResNet, default 64, 128, 256, 512, or those of
+            ``MobileFaceNet``.
         squeeze_excitation: overrides the gate (``se_`` means ``"residual"``).
         dropout: before the last linear layer (IResNet only).
 
@@ -72,9 +75,13 @@ def build_backbone(
         from vec2face.recognizers.vit import FaceTransformer  # noqa: PLC0415 - timm takes seconds
 
         return FaceTransformer(*TRANSFORMERS[name], image_size, embedding)
-    kind, _, number = name.rpartition("iresnet")
     if name not in NAMES:
         raise ValueError(f"no backbone {name!r}; there are {', '.join(NAMES)}")
+    if name == "mobilefacenet":
+        if squeeze_excitation is not None:
+            raise ValueError(f"{name} takes no squeeze_excitation")
+        return MobileFaceNet(widths or mobilefacenet.WIDTHS, embedding, image_size)
+    kind, _, number = name.rpartition("iresnet")
     default: Gate = "residual" if kind == "se_" else "none"
     return IResNet(
         DEPTHS[number],

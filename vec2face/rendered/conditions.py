@@ -11,31 +11,31 @@ from vec2face.rendered.people import Person
 class Regime:
     """How widely the conditions of a set of pictures vary.
 
-    The defaults are the training store's: plain background, mild light, hardly any degradation,
-    so that pixels follow from features.
+    The defaults are those of ordinary pictures. The background is plain: a recognizer's features
+    do not carry it, so a generator cannot learn it, and recognizers trained before plain
+    backgrounds fail before busy ones.
     """
 
-    yaw: float = 20.0  # degrees, standard deviation
+    yaw: float = 32.0  # degrees, standard deviation
     yaw_mean: float = 0.0  # degrees, to either side
-    yaw_limit: float = 60.0
-    pitch: float = 6.0
-    age_spread: float = 3.0  # years about the person's age
+    yaw_limit: float = 90.0
+    pitch: float = 9.0
+    age_spread: float = 13.0  # years about the person's age
     age_range: tuple[float, float] | None = None  # years, instead of the person's age
-    expression: float = 1.0  # strength; 1 is ordinary
-    light: float = 0.25  # from 0, even, to 1, hard and from anywhere
-    exposure: float = 0.12  # stops, standard deviation
+    expression: float = 1.3  # strength; 1 is mild
+    light: float = 0.45  # from 0, even, to 1, hard and from anywhere
+    exposure: float = 0.35  # stops, standard deviation
     exposure_mean: float = 0.0
     background: float = 0.0  # from 0, plain, to 1, busy
-    restyle: float = 0.05  # probability of another hair style
+    restyle: float = 0.35  # probability of another hair style
     beard: float | None = None  # density; None: near the person's own
-    glasses: float = 1.0  # factor on the person's probability of glasses
     extra_glasses: float = 0.0  # probability of glasses on anybody
-    blur: float = 0.0  # largest standard deviation in pixels
-    noise: float = 0.004  # largest standard deviation, of full scale
+    blur: float = 0.5  # largest standard deviation in pixels
+    noise: float = 0.006  # largest standard deviation, of full scale
     grey: float = 0.0  # probability of a grey picture
-    jpeg: tuple[int, int] = (95, 95)
-    jitter: float = 0.35  # standard deviation of the landmarks in pixels of a 112-pixel crop
-    cast: float = 0.02  # standard deviation of the light's colours
+    jpeg: tuple[int, int] = (90, 95)
+    jitter: float = 0.6  # standard deviation of the landmarks in pixels of a 112-pixel crop
+    cast: float = 0.04  # standard deviation of the light's colours
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ def draw_conditions(rng: np.random.Generator, person: Person, regime: Regime) ->
         beard = float(np.clip(beard + 0.08 * rng.standard_normal(), 0.0, 1.0))
     else:
         beard = 0.0
-    wears = rng.random() < person.glasses * regime.glasses
+    wears = rng.random() < person.glasses
     wears |= rng.random() < regime.extra_glasses
     frame = np.array([rng.uniform(0.21, 0.27), rng.uniform(0.15, 0.21), rng.uniform(2, 5),
                       rng.uniform(0.018, 0.04), rng.choice([0.01, 0.02, 0.05, 0.25])])  # fmt: skip

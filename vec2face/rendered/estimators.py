@@ -1,25 +1,28 @@
-"""Estimators for rendered faces, small enough to ship (together under 5 MB).
+"""Estimators for rendered faces, small enough to ship (together under 8 MB).
 
 In the paper ArcFace-R100 estimates identity, MagFace-R100 quality (the norm of its feature) and
-SixDRepNet pose. The recognizer ``second`` is narrower and starts elsewhere; it judges what
-the first one taught. All see faces as RGB, (x / 255 - 0.5) / 0.5, at ``SIZE`` pixels.
+SixDRepNet pose. ``second`` and ``second_pose``, of another architecture, judge what the first ones
+taught. All see faces as RGB, (x / 255 - 0.5) / 0.5, at ``SIZE`` pixels.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from vec2face.config.bounds import Backbone
 from vec2face.config.sections import Augmentation, RecognizerConfig
 from vec2face.faces.images import to_tensor
 from vec2face.randomness import stream, torch_seed
+from vec2face.recognizers.backbones import build_backbone
 from vec2face.recognizers.iresnet import IResNet
 from vec2face.recognizers.network import embed
 from vec2face.runtime.progress import Progress
 
 SIZE = 56
+RATE = 2e-3  # highest learning rate of attributes
 AUGMENTATION = Augmentation(
     flip=0.5,
     crop=0.3,
@@ -36,17 +39,19 @@ AUGMENTATION = Augmentation(
 def recognizer_configs(epochs: int) -> dict[str, tuple[int, RecognizerConfig]]:
     """Return {name: (offset to the seed, configuration)} of the three recognizers.
 
-    ``epochs`` are those of the identity network; the others are narrower and take fewer. Networks
-    this narrow need smaller margins than the paper's to start learning in so few epochs.
+    ``epochs`` are those of the identity network; the others take fewer. Networks this narrow need
+    smaller margins than the paper's to start learning in so few epochs.
     """
 
-    def config(widths: tuple[int, ...], share: float, **rest: Any) -> RecognizerConfig:
+    def config(
+        backbone: Backbone, widths: tuple[int, ...], share: float, **rest: Any
+    ) -> RecognizerConfig:
         return RecognizerConfig(
-            backbone="iresnet10",
+            backbone=backbone,
             widths=widths,
             scale=32.0,
             epochs=max(1, round(share * epochs)),
-            batch=64,
+            batch=128,
             micro_batch=None,
             lr=0.1,
             schedule="cosine",
@@ -64,20 +69,14 @@ def recognizer_configs(epochs: int) -> dict[str, tuple[int, RecognizerConfig]]:
             **rest,
         )
 
+    arc: dict[str, Any] = {"embedding": 512, "head": "arcface", "margin": 0.25}
+    cos: dict[str, Any] = {"embedding": 256, "head": "cosface", "margin": 0.15}
+    mag: dict[str, Any] = {"embedding": 192, "head": "magface", "margin": 0.2}
     return {
-        "identity": (0, config((16, 48, 96, 128), 1, embedding=512, head="arcface", margin=0.25)),
-        "second": (1, config((16, 32, 64, 96), 2 / 3, embedding=256, head="arcface", margin=0.2)),
-        "quality": (2, config((16, 32, 48, 48), 1 / 2, embedding=192, head="magface", margin=0.2)),
+        "identity": (0, config("iresnet10", (16, 48, 96, 128), 1, **arc)),
+        "second": (1, config("mobilefacenet", (24, 32, 64, 256), 2 / 3, **cos)),
+        "quality": (2, config("iresnet10", (16, 32, 48, 48), 1 / 3, **mag)),
     }
-
-
-@dataclass(frozen=True)
-class PoseTraining:
-    """How the pose estimator is trained."""
-
-    epochs: int
-    batch: int = 64
-    lr: float = 2e-3
 
 
 def equalise(
@@ -121,52 +120,91 @@ def equalise(
     recognizer.add_module("features", nn.Identity())
 
 
-class PoseEstimator(nn.Module):
-    """Faces (B, 3, 56, 56) to (yaw, pitch) in degrees, (B, 2)."""
+@dataclass(frozen=True)
+class Attribute:
+    """What a network of ``train_attribute`` says of a face.
 
-    def __init__(self) -> None:
+    Attributes:
+        names: of its outputs, as in ``produce.Attributes``.
+        centre: about the mean of the outputs.
+        spread: about their standard deviation.
+        mirrored: factors on the outputs when the face is mirrored.
+        backbone: its body.
+        widths: of the body.
+        unit: what the ONNX file calls its output.
+    """
+
+    names: tuple[str, ...]
+    centre: float
+    spread: float
+    mirrored: tuple[float, ...]
+    backbone: Backbone
+    widths: tuple[int, ...]
+    unit: str
+
+
+POSE = Attribute(("yaw", "pitch"), 0.0, 30.0, (-1.0, 1.0), "iresnet10", (12, 24, 32, 48), "degrees")
+ATTRIBUTES = {
+    "pose": POSE,
+    "second_pose": replace(POSE, backbone="mobilefacenet", widths=(16, 16, 32, 96)),
+    "age": Attribute(("age",), 45.0, 20.0, (1.0,), "iresnet10", (12, 24, 32, 48), "years"),
+}
+
+
+class AttributeEstimator(nn.Module):
+    """Faces (B, 3, 56, 56) to the values of an attribute, (B, values), in its unit."""
+
+    def __init__(self, attribute: Attribute) -> None:
         super().__init__()
-        self.body = IResNet(
-            (1, 1, 1, 1), (12, 24, 32, 48), embedding=32, image_size=SIZE, dropout=0.0
+        a = attribute
+        self.body = build_backbone(
+            a.backbone, image_size=SIZE, embedding=32, widths=a.widths, dropout=0.0
         )
-        self.out = nn.Linear(32, 2)
+        self.out = nn.Linear(32, len(a.names))
+        self.centre, self.spread = a.centre, a.spread
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return angles in degrees; the linear layer works in units of 30 degrees."""
-        return 30 * self.out(self.body(images))
+        """Return the values."""
+        return self.centre + self.spread * self.out(self.body(images))
 
 
-def train_pose(
-    images: np.ndarray, angles: np.ndarray, training: PoseTraining, seed: int
-) -> PoseEstimator:
-    """Fit yaw and pitch by their mean absolute error.
+def train_attribute(
+    images: np.ndarray, values: np.ndarray, name: str, epochs: int, seed: int, batch: int = 64
+) -> AttributeEstimator:
+    """Fit one of ``ATTRIBUTES`` by the mean absolute error.
 
     Args:
         images: uint8 (N, 56, 56, 3).
-        angles: (N, 2) degrees. Every image is also seen mirrored, with the opposite yaw.
-        training: schedule.
+        values: (N, values), in the attribute's unit. Half the images are seen mirrored.
+        name: of the attribute.
+        epochs: passes over the images.
         seed: start weights, order and mirroring follow from it.
+        batch: images in a step.
     """
+    attribute = ATTRIBUTES[name]
+    signs = torch.tensor(attribute.mirrored)
     with torch.random.fork_rng():
-        torch.manual_seed(torch_seed(seed, "pose"))
-        net = PoseEstimator()
-        optimizer = torch.optim.AdamW(net.parameters(), training.lr)
-        per_epoch = len(images) // training.batch
+        torch.manual_seed(torch_seed(seed, name))
+        net = AttributeEstimator(attribute).to(memory_format=torch.channels_last)
+        optimizer = torch.optim.AdamW(net.parameters(), RATE)
+        per_epoch = len(images) // batch
         schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, training.lr, total_steps=training.epochs * per_epoch
+            optimizer, RATE, total_steps=epochs * per_epoch
         )
-        targets = torch.from_numpy(angles.astype(np.float32))
-        for epoch in Progress(range(training.epochs), "pose", unit="epoch"):
-            draw = stream(seed, "pose order", epoch)
-            order = draw.permutation(len(images))[: per_epoch * training.batch]
-            for chosen in order.reshape(per_epoch, training.batch):
-                mirrored = torch.from_numpy(draw.random(training.batch) < 0.5)
-                x, y = to_tensor(images[chosen]), targets[chosen].clone()
-                x[mirrored] = x[mirrored].flip(3)
-                y[mirrored, 0] *= -1
-                loss = (net(x) - y).abs().mean()
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-                schedule.step()
+        targets = torch.from_numpy(values.astype(np.float32))
+        with Progress(what=name, total=epochs * per_epoch, unit="step") as progress:
+            for epoch in range(epochs):
+                draw = stream(seed, f"{name} order", epoch)
+                order = draw.permutation(len(images))[: per_epoch * batch]
+                for chosen in order.reshape(per_epoch, batch):
+                    mirrored = torch.from_numpy(draw.random(batch) < 0.5)
+                    x, y = to_tensor(images[chosen]), targets[chosen].clone()
+                    x[mirrored] = x[mirrored].flip(3)
+                    y[mirrored] *= signs
+                    loss = (net(x) - y).abs().mean()
+                    optimizer.zero_grad()
+                    loss.backward()
+                    optimizer.step()
+                    schedule.step()
+                    progress.update()
     return net.eval()

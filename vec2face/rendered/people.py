@@ -57,7 +57,7 @@ SHAPES: dict[str, float] = {
 OPPOSITES = (("decr", "incr"), ("down", "up"), ("in", "out"), ("backward", "forward"),
              ("concave", "convex"), ("compress", "uncompress"))  # fmt: skip
 
-STRENGTH = 0.62  # factor on all the deviations above: people are distinct, but no caricatures
+STRENGTH = 0.8  # factor on all the deviations above: people are distinct, but no caricatures
 
 MARKS = 5  # moles a person may have
 # In linear light: black, dark brown, brown, chestnut, red, dark blond, blond.
@@ -130,16 +130,23 @@ def _skin(melanin: float, warmth: float, redness: float) -> np.ndarray:
 
 
 def draw_person(
-    geometry: Geometry, seed: int, purpose: str, index: int, *, female: bool | None = None
+    geometry: Geometry,
+    seed: int,
+    purpose: str,
+    index: int,
+    *,
+    female: bool | None = None,
+    race: np.ndarray | None = None,
 ) -> Person:
-    """Draw person ``index`` of the population ``purpose``, of the given sex if there is one.
+    """Draw person ``index`` of the population ``purpose``, of a sex and ancestry if given.
 
     Traits follow ancestry loosely, as they do in people: any ancestry may have any trait.
     """
     rng = stream(seed, f"person/{purpose}", index)
     drawn = bool(rng.random() < 0.5)
     female = drawn if female is None else female
-    race = rng.dirichlet([0.35] * len(RACES))
+    mixture = rng.dirichlet([0.35] * len(RACES))
+    race = mixture if race is None else race
     african, asian, caucasian = race
     dark = 0.80 * african + 0.36 * asian + 0.14 * caucasian
     melanin = float(np.clip(dark + 0.12 * rng.standard_normal(), 0.0, 1.0))
@@ -156,7 +163,7 @@ def draw_person(
     straight = 1.6 * african - 0.3
     style = rng.standard_normal(8)
     length = np.clip(0.68 * female + 0.14 + 0.22 * style[0], 0.0, 1.0)
-    if not female and rng.random() < 0.10:
+    if rng.random() < 0.10 and not female:
         length = 0.0
     style = np.array([
         length,
@@ -188,15 +195,4 @@ def draw_lookalike(person: Person, other: Person, share: float) -> Person:
         shape=(keep * person.shape + share * other.shape).astype(np.float32),
         paint=keep * person.paint + share * other.paint,
         iris=other.iris, moles=other.moles, seed=other.seed,
-    )  # fmt: skip
-
-
-def draw_match(person: Person, other: Person) -> Person:
-    """Return ``other`` with the sex, ancestry, skin, age and hair colour of ``person``."""
-    beard = other.beard if other.beard > 0 else 0.2
-    return replace(
-        other, female=person.female, age=person.age, race=person.race, melanin=person.melanin,
-        skin=person.skin, lips=person.lips, hair=person.hair, brow=person.brow,
-        greying=person.greying, beard=0.0 if person.female else beard,
-        style=np.concatenate([[person.style[0]], other.style[1:]]),
     )  # fmt: skip
