@@ -51,7 +51,9 @@ def main() -> None:
             generator,
             people,
             perturbation,
-            partial(masks, p.seed, purpose="generation mask", ratio_shared_by=shared, **ratios),
+            partial(
+                masks, p.sampling_seed, purpose="generation mask", ratio_shared_by=shared, **ratios
+            ),
             store=artifacts.generated,
             vectors=artifacts.generated_vectors,
             work=work,

@@ -39,8 +39,8 @@ def main() -> None:
         remove(artifacts.curves.glob("fr_*.csv"), curves)
     benchmarks = find_benchmarks(Path(p.paths.benchmarks))
     subset = open_source(artifacts.subset, verify=processes().main)
-    recognizers = open_recognizers(trained, given, subset, p.image_size, p.seed)
-    settings = [list(p.training_sets), p.seed, p.image_size]
+    recognizers = open_recognizers(trained, given, subset, p.image_size, p.fr_seed)
+    settings = [list(p.training_sets), p.fr_seed, p.image_size]
     inputs = [artifacts.subset, *trained.values(), *given.values()]
     with resume("evaluate", settings, inputs, artifacts.work) as work:
         evaluation, roc = compare(recognizers, benchmarks, work)

@@ -26,10 +26,11 @@ def main() -> None:
     """Sample, prove, write."""
     p = Params.load(artifacts.params)
     pca = PCA.load(artifacts.pca)
+    seed = p.sampling_seed
     started = time.perf_counter()
-    sampled = sample_identities(partial(pca.sample, p.seed, "identity"), p.identities, p.tau)
+    sampled = sample_identities(partial(pca.sample, seed, "identity"), p.identities, p.tau)
     done = time.perf_counter()
-    record = certificate(sampled, p.tau, p.seed)
+    record = certificate(sampled, p.tau, seed)
     took = done - started, time.perf_counter() - done
     log.info(
         "sampled %d of %d candidates in %.1f s, proved it in %.1f s",

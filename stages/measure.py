@@ -39,7 +39,7 @@ def main() -> None:
     generated, held_out = (open_source(store, verify=processes().main) for store in stores)
     subject = Subject(
         generator=open_generator(generator).to(processes().device),
-        masks=partial(masks, p.seed, **ratios),
+        masks=partial(masks, p.sampling_seed, **ratios),
         identities=np.array(read_array(artifacts.identities)),
         generated=generated,
         vectors=read_array(artifacts.generated_vectors),
@@ -47,7 +47,7 @@ def main() -> None:
         held_out_features=np.array(read_array(artifacts.held_out_features)),
     )
     inputs = [*stores, artifacts.identities, artifacts.held_out_features, generator, *recognizers]
-    with resume("measure", [p.seed, ratios], inputs, artifacts.work) as work:
+    with resume("measure", [p.sampling_seed, ratios], inputs, artifacts.work) as work:
         judge, second = map(open_recognizer, recognizers)
         found = extract(subject, judge, second, work)
         if processes().main:

@@ -55,14 +55,15 @@ def main(which: str = "") -> None:
         with whole_file(artifacts.recognizer_curve(which)) as temporary:
             pd.DataFrame(curve).to_csv(temporary, index=False)
 
-    made_of = [which, p.seed, p.image_size, p.subset.corrupt, p.fr.model_dump(mode="json")]
+    settings = p.fr.model_dump(mode="json", exclude={"seed"})
+    made_of = [which, p.fr_seed, p.image_size, p.subset.corrupt, settings]
     with resume("recognizer", made_of, [faces], artifacts.work) as work:
         recognizer = train_recognizer(
             source,  # read at once, or batch by batch if it is large
             labels,
             p.fr,
             p.image_size,
-            p.seed,
+            p.fr_seed,
             work,
             on_epoch=write_curve,
         )

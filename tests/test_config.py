@@ -18,6 +18,7 @@ from vec2face.config.bounds import Backbone, Benchmark
 from vec2face.config.document import read_yaml
 from vec2face.config.params import RESERVED, Params
 from vec2face.config.sections import Section
+from vec2face.dataset.perturbation import Perturbation
 from vec2face.recognizers.backbones import DEPTHS, TRANSFORMERS
 from vec2face.rendered.benchmarks import KINDS
 from vec2face.runtime.files import InputError
@@ -200,13 +201,13 @@ def at(content, place):
 def fine(name, old, new):
     """Whether documentation allows a bad-looking value where another one of this file stands."""
     if isinstance(new, bool) or new is None:
-        return isinstance(old, bool) if new else name.endswith("micro_batch")
+        return isinstance(old, bool) if new else name.endswith(("micro_batch", ".seed"))
     if new in ("", []):
         return name in EMPTY
     if isinstance(new, int | float):
         return math.isfinite(new) and (
             0 <= new <= 10**9
-            or (name == "seed" and 0 <= new < 2**63)
+            or (name.endswith("seed") and 0 <= new < 2**63)
             or (name in SIGNED and new >= -1)
         )
     return isinstance(new, str) and isinstance(old, str) and new == "x; touch y #"  # a path
@@ -311,3 +312,12 @@ def test_missing_and_broken_files_are_named(tmp_path):
     (tmp_path / "broken.yaml").write_text("a: [1")
     with pytest.raises(InputError, match=r"broken\.yaml.*YAML"):
         Params.load(tmp_path / "broken.yaml")
+
+
+def test_seeds_of_sampling_and_fr_are_the_experiments_unless_given(load):
+    """Three seeds: data are drawn by one, people by another, recognizers trained by a third."""
+    same = load(seed=5)
+    assert (same.sampling_seed, same.fr_seed) == (5, 5)
+    apart = load(seed=5, sampling__seed=6, fr__seed=0)
+    assert (apart.seed, apart.sampling_seed, apart.fr_seed) == (5, 6, 0)
+    assert Perturbation.of(apart, 1.0).seed == 6

@@ -40,6 +40,7 @@ def test_metrics_average_the_five_only() -> None:
     assert metrics["real_calfw"] == 90
     assert metrics["untrained_avg"] == pytest.approx(54)
     assert metrics["recovery"] == pytest.approx((73 - 50) / (90 - 50))
+    assert metrics["recovery_over_untrained"] == pytest.approx((73 - 54) / (90 - 54), abs=1e-4)
     assert "estimator_avg" not in metrics
 
 

@@ -60,6 +60,8 @@ Place = Annotated[str, AfterValidator(_place)]
 Name = Annotated[str, StringConstraints(pattern=r"\A[A-Za-z_][A-Za-z0-9_]*\z", max_length=64)]
 """Names become file names, prefixes of metrics and arguments in ``dvc.yaml``."""
 
+Seed = Annotated[int, Field(ge=0, lt=2**63), BeforeValidator(number)]
+
 Precision = Literal["float32", "bfloat16", "float16"]
 
 Backbone = Literal[

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 
 from vec2face.config import conflicts
-from vec2face.config.bounds import Count, Name, Place, Positive, Several, Share, number
+from vec2face.config.bounds import Count, Name, Place, Positive, Seed, Several, Share, number
 from vec2face.config.document import read_yaml
 from vec2face.config.sections import (
     GeneratorConfig,
@@ -36,7 +36,7 @@ RESERVED = ("untrained", "estimator", "second")
 class Params(Section):
     """The whole file."""
 
-    seed: Annotated[int, Field(ge=0, lt=2**63), BeforeValidator(number)]
+    seed: Seed
     world: Literal["rendered", "photos", "paper"]
     image_size: Count
     paths: Paths
@@ -129,6 +129,16 @@ class Params(Section):
         if lines:
             raise InputError(f"{path}: change these keys:\n" + "\n".join(f"  {x}" for x in lines))
         return params
+
+    @property
+    def fr_seed(self) -> int:
+        """The seed of the recognizers' training."""
+        return self.seed if self.fr.seed is None else self.fr.seed
+
+    @property
+    def sampling_seed(self) -> int:
+        """The seed of identities and of their images."""
+        return self.seed if self.sampling.seed is None else self.sampling.seed
 
     def conflicts(self) -> Iterator[str]:
         """Name values that are possible by themselves, and not together."""

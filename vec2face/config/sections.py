@@ -19,6 +19,7 @@ from vec2face.config.bounds import (
     Portion,
     Positive,
     Precision,
+    Seed,
     Several,
     Share,
     Size,
@@ -161,6 +162,7 @@ class Sampling(Section):
     """
 
     masks: Masks
+    seed: Seed | None  # of identities, perturbation and masks; null: the experiment's
     rescale: StrictBool  # whether v_im gets the length of v_id; equation 4 does not say so
     jpeg_quality: Annotated[int, Field(ge=1, le=100), BeforeValidator(number)]
     released: StrictBool
@@ -215,6 +217,7 @@ class RecognizerConfig(Section):
     momentum: Part  # of SGD
     weight_decay: Weight  # of matrices, filters and the head; none of norms, slopes and biases
     dropout: Part  # before the last linear layer
+    seed: Seed | None  # of start weights, order, augmentation and dropout; null: the experiment's
     clip: Positive  # largest norm of the gradient
     sample_rate: Portion  # share of the other identities that a step compares with (PartialFC)
     precision: Precision  # of the backbone's products and convolutions; the head keeps float32

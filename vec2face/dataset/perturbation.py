@@ -63,7 +63,7 @@ class Perturbation:
         """Return what a parameter file asks for; ``sampling.released`` has no least similarity."""
         released = p.sampling.released
         return cls(
-            p.seed,
+            p.sampling_seed,
             p.images_per_identity,
             p.sigma,
             p.sigma_share,

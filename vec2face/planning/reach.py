@@ -25,7 +25,7 @@ def out_of_reach(p: Params, pca: Path | str) -> Iterator[str]:
     """
     try:
         fit = PCA.load(pca)
-        vectors = fit.sample(p.seed, "identity", 0, min(p.identities, SAMPLE))
+        vectors = fit.sample(p.sampling_seed, "identity", 0, min(p.identities, SAMPLE))
         scale, dimension = fit.feature_scale, vectors.shape[1]
         norm = float(np.linalg.norm(vectors, axis=1).min())
         words = f"the shortest identity vector of {pca}, of length {norm:.3g}"

@@ -60,6 +60,7 @@ def recognizer_configs(epochs: int) -> dict[str, tuple[int, RecognizerConfig]]:
             momentum=0.9,
             weight_decay=5e-4,
             dropout=0.0,
+            seed=None,
             clip=5.0,
             sample_rate=1.0,
             precision="float32",

@@ -49,7 +49,11 @@ def cards(metrics: Mapping[str, float], world: str) -> list[Card]:
             "recovery",
             "{:.0%}",
             "recovery",
-            ["gain over chance, generated / originals", *(scatter if world != "paper" else [])],
+            [
+                "gain over chance, generated / originals",
+                "over the untrained network {recovery_over_untrained:.0%}",
+                *(scatter if world != "paper" else []),
+            ],
             True,
         ),
         (

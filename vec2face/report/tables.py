@@ -105,12 +105,13 @@ def average(accuracies: Mapping[str, float]) -> tuple[float, int]:
     return (math.fsum(present) / len(present) if present else math.nan), len(present)
 
 
-def recovery(generated: float, real: float) -> float:
-    """Share of the gain over chance that generated faces recover: (generated - 50) / (real - 50).
+def recovery(generated: float, real: float, floor: float = 50.0) -> float:
+    """Return the share of the gain that generated faces recover.
 
-    Nan where the real-trained recognizer gains nothing (real <= 50).
+    It is (generated - floor) / (real - floor), where the floor is chance or the untrained network;
+    nan where the recognizer of originals gains nothing.
     """
-    return (generated - 50) / (real - 50) if real > 50 else math.nan
+    return (generated - floor) / (real - floor) if real > floor else math.nan
 
 
 def flat_metrics(
@@ -127,8 +128,8 @@ def flat_metrics(
     Returns:
         ``lfw`` ... ``doppelver`` and ``avg`` for the recognizer trained on generated faces, the
         same with the prefix ``<recognizer>_`` for the others, ``<prefix>avg_benchmarks`` (how many
-        of the five the average is over), ``recovery``, and the numbers of ``others``. What was not
-        measured is absent.
+        of the five the average is over), ``recovery``, ``recovery_over_untrained``, and the
+        numbers of ``others``. What was not measured is absent.
 
     Raises:
         InputError: two sources give the same key.
@@ -145,9 +146,11 @@ def flat_metrics(
             metrics[f"{role.prefix}avg"] = round(mean, digits)
             metrics[f"{role.prefix}avg_benchmarks"] = count
     if {"generated", "real"} <= averages.keys():
-        value = recovery(averages["generated"], averages["real"])
-        if math.isfinite(value):
-            metrics["recovery"] = round(value, digits)
+        floors = {"recovery": 50.0, "recovery_over_untrained": averages.get("untrained", math.nan)}
+        for key, floor in floors.items():
+            value = recovery(averages["generated"], averages["real"], floor)
+            if math.isfinite(value):
+                metrics[key] = round(value, digits)
     for other in others:
         for key, value in other.items():
             number = isinstance(value, int | float) and not isinstance(value, bool)
