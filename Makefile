@@ -17,7 +17,7 @@ PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3 python;
 	"$$python" -c '$(FITS)' >/dev/null 2>&1 && { echo "$$python"; break; }; done)
 REQUIREMENTS = .venv/requirements.txt
 
-.PHONY: repro test rounding lint smoke env
+.PHONY: repro test rounding lint smoke seeds ladder env
 repro: env
 	dvc repro
 
@@ -36,6 +36,11 @@ lint: env
 # The pipeline of params/smoke.yaml, from nothing, in a clone that is thrown away.
 smoke: env
 	.ci/smoke
+
+# How far the default scatters over seeds; where accuracy goes between originals and generated faces.
+# Both need the results of `make repro`, and go on where they were stopped.
+seeds ladder: env
+	python -m ablations $@
 
 # Compares contents, not times: a fresh checkout of the same requirements installs nothing.
 env:

@@ -1,0 +1,1 @@
+"""Variants of the pipeline: the paper's tables, ablations and seeds."""

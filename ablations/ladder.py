@@ -1,0 +1,73 @@
+"""Where accuracy goes between original and generated faces, in three steps.
+
+    originals -> reconstructions of these very images from their features
+              -> images of the same people's mean features, perturbed
+              -> images of sampled identities, perturbed
+
+The first step is what the generator loses, the second what perturbation lacks of real variation,
+the third what sampled people lack of real ones. Each set trains a recognizer as ``fr`` says.
+"""
+
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from stages.artifacts import artifacts
+from vec2face.config.params import Params
+from vec2face.dataset.generate import BLOCK, generate, generate_images
+from vec2face.dataset.perturbation import Perturbation
+from vec2face.faces.images import encode
+from vec2face.faces.reading import read_array
+from vec2face.faces.source import open_source
+from vec2face.faces.store_writer import FaceStoreWriter
+from vec2face.faces.subset import whole_people
+from vec2face.generator.inference import arrange_for_inference
+from vec2face.generator.masks import masks
+from vec2face.generator.released import open_generator
+from vec2face.identities.pca import PCA
+from vec2face.runtime.blocks import cut
+from vec2face.runtime.processes import processes
+from vec2face.runtime.progress import Progress
+
+SETS = ("reconstructions", "people")
+MADE_BY = "ablations/ladder.py"
+
+
+def write_sets(p: Params, folder: Path) -> None:
+    """Write the two stores between originals and generated faces to ``folder``, unless there."""
+    source = open_source(artifacts.subset)
+    rows = whole_people(source.labels, p.identities * p.images_per_identity, seed=p.seed)
+    features = np.array(read_array(artifacts.train_features)[rows])
+    people, labels = np.unique(source.labels[rows], return_inverse=True)
+    generator = arrange_for_inference(
+        open_generator(Path(p.paths.generator)).to(processes().device)
+    )
+    drawn = partial(masks, p.sampling_seed, purpose="ladder", **p.sampling.masks.model_dump())
+    quality = p.sampling.jpeg_quality
+    if not (folder / "reconstructions").exists():
+        with FaceStoreWriter(
+            folder / "reconstructions",
+            image_size=p.image_size,
+            seed=p.sampling_seed,
+            made_by=MADE_BY,
+        ) as store:
+            for block in Progress(cut(0, len(rows), BLOCK), "reconstructions", unit="block"):
+                images = generate_images(generator, features[block], drawn, block.start)
+                store.extend([encode(image, quality) for image in images], labels[block])
+    if not (folder / "people").exists():
+        each = max(1, round(len(rows) / len(people)))
+        means = np.stack([features[labels == n].mean(0) for n in range(len(people))])
+        as_many = p.model_copy(update={"images_per_identity": each})
+        perturbation = Perturbation.of(as_many, PCA.load(artifacts.pca).feature_scale)
+        generate(
+            generator,
+            means,
+            perturbation,
+            drawn,
+            store=folder / "people",
+            vectors=folder / "people_vectors.npy",
+            work=folder / "people-work",
+            made_by=MADE_BY,
+            quality=quality,
+        )
