@@ -1,3 +1,4 @@
+import json
 import shutil
 from pathlib import Path
 
@@ -5,9 +6,10 @@ import numpy as np
 import pytest
 import yaml
 
-from stages import rendered_benchmarks, rendered_faces
+from stages import rendered_benchmarks, rendered_estimators, rendered_faces
 from vec2face.faces.benchmarks import find_benchmarks, load_benchmark
 from vec2face.faces.store import FaceStore
+from vec2face.recognizers.features import open_recognizer
 from vec2face.runtime.files import InputError
 
 ROOT = Path(__file__).parents[2]
@@ -19,6 +21,8 @@ def run(head, tmp_path, monkeypatch):
     content = yaml.safe_load((ROOT / "params.yaml").read_text())
     content["rendered"]["image_size"] = 28
     content["rendered"]["stores"]["pca"] = {"people": 2, "images": 1, "regime": "ordinary"}
+    content["rendered"]["stores"]["estimators"] = {"people": 24, "images": 2, "regime": "wide"}
+    content["rendered"]["estimators"] = {"epochs": 1, "attribute_epochs": 4}
     content["rendered"]["benchmarks"] = {"lfw": 40, "eclipse": 80}
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(content))
     (tmp_path / "data/rendered").mkdir(parents=True)
@@ -40,6 +44,40 @@ def test_a_store_and_benchmarks_are_made_from_params(run):
     known = Path("data/rendered/benchmarks-attributes")
     assert np.load(known / "eclipse/exposure.npy").shape == (160,)
     assert not list(Path("work").glob("rendered*"))
+
+
+def test_estimators_go_on_where_they_were_killed_and_are_small(run, monkeypatch):
+    trained = []
+
+    def count(images, values, name, *others, original=rendered_estimators.train_attribute):
+        trained.append(name)
+        if trained == ["pose", "second_pose"]:
+            raise KeyboardInterrupt
+        return original(images, values, name, *others)
+
+    def recognizer(*arguments, original=rendered_estimators.train_recognizer):
+        trained.append("recognizer")
+        return original(*arguments)
+
+    rendered_faces.main("estimators")
+    Path("models/rendered").mkdir(parents=True)
+    monkeypatch.setattr(rendered_estimators, "train_attribute", count)
+    with pytest.raises(KeyboardInterrupt):
+        rendered_estimators.main()
+    assert not list(Path("models/rendered").iterdir())
+    monkeypatch.setattr(rendered_estimators, "train_recognizer", recognizer)
+    rendered_estimators.main()
+    assert trained == ["pose", "second_pose", "second_pose", "age"]  # recognizers were there
+    files = {path.name: path.stat().st_size for path in Path("models/rendered").iterdir()}
+    named = yaml.safe_load((ROOT / "data/rendered/dvc.yaml").read_text())["stages"]["estimators"]
+    assert {f"models/rendered/{name}" for name in files} == {next(iter(o)) for o in named["outs"]}
+    assert sum(files.values()) < 8e6
+    record = json.loads(Path("models/rendered/estimators.json").read_text())
+    assert 0 <= record["identity_eer"] <= 1
+    assert record["pose_yaw_error_degrees"] > 0
+    assert record["age_error_years"] > 0
+    frozen = open_recognizer(Path("models/rendered/second.onnx"))
+    assert frozen.features(np.full((1, 112, 112, 3), 128, np.uint8)).shape == (1, 256)
 
 
 def test_an_unknown_store_names_its_key(run):

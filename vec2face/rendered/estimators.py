@@ -180,9 +180,9 @@ def train_attribute(
         name: of the attribute.
         epochs: passes over the images.
         seed: start weights, order and mirroring follow from it.
-        batch: images in a step.
+        batch: images in a step, at most all.
     """
-    attribute = ATTRIBUTES[name]
+    attribute, batch = ATTRIBUTES[name], min(batch, len(images))
     signs = torch.tensor(attribute.mirrored)
     with torch.random.fork_rng():
         torch.manual_seed(torch_seed(seed, name))
