@@ -59,7 +59,7 @@ def write_sets(p: Params, folder: Path) -> None:
         each = max(1, round(len(rows) / len(people)))
         means = np.stack([features[labels == n].mean(0) for n in range(len(people))])
         as_many = p.model_copy(update={"images_per_identity": each})
-        perturbation = Perturbation.of(as_many, PCA.load(artifacts.pca).feature_scale)
+        perturbation = Perturbation.of(as_many, PCA.load(artifacts.pca))
         generate(
             generator,
             means,

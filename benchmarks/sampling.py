@@ -79,10 +79,12 @@ def pixels(run: Perturbation, p: Params, identities: np.ndarray) -> None:
 def main() -> None:
     """Print both tables."""
     p, identities = Params.load(artifacts.params), np.load(artifacts.identities)
-    scale = PCA.load(artifacts.pca).feature_scale
+    pca = PCA.load(artifacts.pca)
     norms = np.linalg.norm(identities, axis=1)
-    print(f"feature scale {scale:.3f}, lengths {norms.min():.1f} to {norms.max():.1f}\n")
-    run = Perturbation.of(p, scale)
+    print(
+        f"feature scale {pca.feature_scale:.3f}, lengths {norms.min():.1f} to {norms.max():.1f}\n"
+    )
+    run = Perturbation.of(p, pca)
     readings(run, identities)
     print()
     pixels(run, p, identities)

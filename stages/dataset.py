@@ -2,8 +2,8 @@
 
     python -m stages.dataset
 
-Reads data/identities.npy, models/pca.npz (its feature scale) and the generator at paths.generator;
-writes data/generated (a FaceStore), data/generated_vectors.npy and reports/perturbation.json (how
+Reads data/identities.npy, models/pca.npz (scale and shape of features) and the generator at
+paths.generator; writes data/generated (a FaceStore), data/generated_vectors.npy and reports/perturbation.json (how
 often a vector was drawn again). Several processes share the work, and a killed run goes on where
 it stopped.
 """
@@ -33,7 +33,7 @@ def main() -> None:
     """Perturb, generate, store."""
     p = Params.load(artifacts.params)
     s = p.sampling
-    perturbation = Perturbation.of(p, PCA.load(artifacts.pca).feature_scale)
+    perturbation = Perturbation.of(p, PCA.load(artifacts.pca))
     ratios = s.masks.model_dump()
     file = Path(p.paths.generator)
     generator = arrange_for_inference(open_generator(file).to(processes().device))
@@ -45,8 +45,9 @@ def main() -> None:
         )
     shared = RELEASED_BATCH if s.released or generator.config.released else 1
     quality = RELEASED_QUALITY if s.released else s.jpeg_quality
-    settings = [repr(perturbation), ratios, quality, s.released]
-    with resume("dataset", settings, [artifacts.identities, file], artifacts.work) as work:
+    settings = [repr(perturbation), s.noise, ratios, quality, s.released]
+    inputs = [artifacts.identities, artifacts.pca, file]
+    with resume("dataset", settings, inputs, artifacts.work) as work:
         summary = generate(
             generator,
             people,

@@ -15,7 +15,7 @@ from vec2face.faces.reading import read_array
 from vec2face.faces.source import open_readable
 from vec2face.identities.pca import PCA
 from vec2face.recognizers.features import extract_to, open_recognizer
-from vec2face.recognizers.statistics import feature_scale, identity_means
+from vec2face.recognizers.statistics import feature_scale, identity_means, within_covariance
 from vec2face.runtime.processes import as_if_alone, processes
 from vec2face.runtime.resume import resume
 
@@ -31,7 +31,8 @@ def main() -> None:
             features = read_array(work / "features.npy")
             with as_if_alone():
                 people = identity_means(features, source.labels)
-                PCA.fit(people, feature_scale(features)).save(artifacts.pca)
+                within = within_covariance(features, source.labels)
+                PCA.fit(people, feature_scale(features), within).save(artifacts.pca)
 
 
 if __name__ == "__main__":

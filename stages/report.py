@@ -50,9 +50,8 @@ def main() -> None:
     curves = [artifacts.generator_curve, *map(artifacts.recognizer_curve, p.training_sets)]
     generator = open_generator(Path(p.paths.generator))
     identities = np.array(read_array(artifacts.identities))
-    scale = PCA.load(artifacts.pca).feature_scale
     drawn = numbers(evaluation, artifacts.roc, curves, *sets)
-    drawn |= contact_sheets(p, generator, identities, scale, *sets)
+    drawn |= contact_sheets(p, generator, identities, PCA.load(artifacts.pca), *sets)
     with whole_folder(artifacts.figures) as folder:
         for name, figure in drawn.items():
             save(figure, folder / f"{name}.png")

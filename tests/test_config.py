@@ -6,6 +6,7 @@ import string
 from pathlib import Path
 from typing import get_args
 
+import numpy as np
 import pytest
 import yaml
 from hypothesis import example, given
@@ -19,6 +20,7 @@ from vec2face.config.document import read_yaml
 from vec2face.config.params import RESERVED, Params
 from vec2face.config.sections import Section
 from vec2face.dataset.perturbation import Perturbation
+from vec2face.identities.pca import PCA
 from vec2face.recognizers.backbones import DEPTHS, TRANSFORMERS
 from vec2face.rendered.benchmarks import KINDS
 from vec2face.runtime.files import InputError
@@ -320,4 +322,4 @@ def test_seeds_of_sampling_and_fr_are_the_experiments_unless_given(load):
     assert (same.sampling_seed, same.fr_seed) == (5, 5)
     apart = load(seed=5, sampling__seed=6, fr__seed=0)
     assert (apart.seed, apart.sampling_seed, apart.fr_seed) == (5, 6, 0)
-    assert Perturbation.of(apart, 1.0).seed == 6
+    assert Perturbation.of(apart, PCA(np.ones(4), np.eye(4), np.ones(4), 1.0, 4)).seed == 6

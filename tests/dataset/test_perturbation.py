@@ -1,12 +1,16 @@
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import ks_2samp, kurtosis
 
-from vec2face.dataset.perturbation import Perturbation, acceptance, shares
+from vec2face.config.params import Params
+from vec2face.dataset.perturbation import Perturbation, acceptance, shaped, shares
+from vec2face.identities.pca import PCA
 from vec2face.runtime.files import InputError
 
 
@@ -203,3 +207,56 @@ def test_exhausted_draws_name_sigma_and_similarity():
 def test_bad_parameters_are_named(changes, key):
     with pytest.raises(InputError, match=f"^{key}:"):
         mixture(**changes)
+
+
+def test_shaped_noise_has_the_covariance_asked_for():
+    """Mean variance sigma squared, and the covariance's shape; the cosine bound still holds."""
+    rng = np.random.default_rng(2)
+    root = rng.normal(size=(12, 12)) * np.linspace(0.2, 2, 12)
+    covariance = root @ root.T
+    run = mixture(
+        images_per_identity=20_000, sigma=[0.4], share=[1.0], min_similarity=-1.0, rescale=False,
+        feature_scale=1.5, axes=shaped(covariance),
+    )  # fmt: skip
+    identity = 3 * np.ones((1, 12), np.float32)
+    noise = run.vectors(identity, 0, 20_000)[0].astype(np.float64) - identity
+    found = np.cov(noise.T)
+    wanted = covariance / np.trace(covariance) * 12 * (0.4 * 1.5) ** 2
+    assert np.trace(found) == pytest.approx(12 * (0.4 * 1.5) ** 2, rel=0.03)
+    assert np.abs(found - wanted).max() < 0.04 * wanted.max()
+
+
+def test_shaped_vectors_depend_on_their_number_alone():
+    axes = shaped(np.diag(np.arange(1.0, 33.0)))
+    run = mixture(axes=axes, sigma=[1.0], share=[1.0])
+    ids = people(6, 32)
+    whole, draws = run.vectors(ids, 0, 60)
+    assert draws.max() > 1  # some were drawn again
+    parts = [run.vectors(ids, first, 7)[0] for first in range(0, 56, 7)]
+    assert np.array_equal(whole[:56], np.concatenate(parts))
+    assert (cosine(whole, ids[np.arange(60) // 10]) >= 0.5).all()
+
+
+def test_the_chance_of_shaped_noise_is_that_of_its_draws():
+    axes = shaped(np.diag([9.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0]))
+    run = mixture(axes=axes, sigma=[0.8], share=[1.0])
+    vector = np.array([2, 1, 0, 1, 0, 1, 0, 1], np.float32)
+    normal = np.random.default_rng(0).normal(size=(100_000, 8)) * np.sqrt(np.diag(axes) ** 2)
+    trials = (cosine(vector + 0.8 * normal, vector[None]) >= 0.5).mean()
+    assert run.chances(vector)[0.8] == pytest.approx(trials, abs=0.05)
+    assert mixture(sigma=[0.8], share=[1.0]).chances(vector)[0.8] == pytest.approx(
+        acceptance(float(np.linalg.norm(vector)), 0.8, 8, 0.5)
+    )
+
+
+def test_shaped_noise_needs_people_who_were_seen_twice(tmp_path):
+    content = yaml.safe_load(Path("params.yaml").read_text())
+    content["sampling"]["noise"] = "within"
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(content))
+    p = Params.load(tmp_path / "params.yaml")
+    once = PCA(np.zeros(4), np.eye(4), np.ones(4), 1.0, 4)
+    with pytest.raises(InputError, match=r"sampling\.noise: within needs two images"):
+        Perturbation.of(p, once)
+    twice = PCA(np.zeros(4), np.eye(4), np.ones(4), 1.0, 4, np.diag([4.0, 2, 1, 1]))
+    axes = Perturbation.of(p, twice).axes
+    assert np.allclose(axes @ axes, np.diag([2, 1, 0.5, 0.5]))

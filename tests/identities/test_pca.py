@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from sklearn import decomposition
 
 from vec2face.identities.pca import BLOCK, PCA
-from vec2face.recognizers.statistics import feature_scale, identity_means
+from vec2face.recognizers.statistics import feature_scale, identity_means, within_covariance
 from vec2face.runtime.files import InputError
 
 
@@ -145,3 +145,18 @@ def test_the_scale_in_blocks_is_numpys_to_the_bit(rows, dimension, at_once):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("vec2face.recognizers.statistics.AT_ONCE", at_once)
         assert feature_scale(features) == whole
+
+
+def test_variation_within_people_is_kept(tmp_path):
+    """Against numpy, person by person: pooled with the degrees of freedom that are left."""
+    rng = np.random.default_rng(3)
+    labels = np.repeat([4, 1, 9, 7], [3, 1, 5, 2])
+    features = rng.normal(size=(11, 5)) + labels[:, None]
+    scatter = sum(np.cov(features[labels == n].T, ddof=0) * (labels == n).sum() for n in (4, 9, 7))
+    within = within_covariance(features.astype(np.float64), labels)
+    assert np.allclose(within, scatter / (11 - 4))
+    PCA.fit(people(dimension=5), 1.0, within).save(tmp_path / "pca.npz")
+    assert np.array_equal(PCA.load(tmp_path / "pca.npz").within, within)
+    assert within_covariance(features, np.arange(11)) is None
+    PCA.fit(people(dimension=5), 1.0).save(tmp_path / "none.npz")
+    assert PCA.load(tmp_path / "none.npz").within is None

@@ -7,10 +7,13 @@ up to a bound.
 sigma is a standard deviation or a variance. It counts in units of the recognizer's feature scale
 (the rms standard deviation of its feature dimensions, kept in the PCA file), so that it means the
 same where features are ten times smaller; or it is absolute. docs/method.md compares the readings.
+
+The paper's noise is equal in all directions. Images of a real person vary in some more than in
+others; noise of that shape (``within``) is this project's own alternative.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, Self
 
 import numpy as np
@@ -18,10 +21,12 @@ from scipy.stats import chi2
 
 from vec2face.config.params import Params
 from vec2face.identities.cosines import cosines
+from vec2face.identities.pca import PCA
 from vec2face.randomness import stream
 from vec2face.runtime.files import InputError
 
 ATTEMPTS = 100
+TRIALS = 1000
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,8 @@ class Perturbation:
         sigma_is: whether a level is the noise's standard deviation or its variance.
         sigma_unit: whether that is of the noise over ``feature_scale`` or of the noise itself.
         rescale: whether v_im gets the length of v_id.
+        axes: (D, D) float64 that turns noise of unit covariance into noise of another one, with
+            the same mean variance (``shaped``); None for noise equal in all directions.
         mixture: "identity": shares hold exactly in each identity. "all": every image draws its
             level by the shares, as if all images were shuffled.
         attempts: draws for one vector before giving up.
@@ -55,23 +62,36 @@ class Perturbation:
     sigma_is: Literal["std", "variance"] = "std"
     sigma_unit: Literal["features", "absolute"] = "features"
     rescale: bool = True
+    axes: np.ndarray | None = field(default=None, repr=False)
     mixture: Literal["identity", "all"] = "identity"
     attempts: int = ATTEMPTS
 
     @classmethod
-    def of(cls, p: Params, feature_scale: float) -> Self:
-        """Return what a parameter file asks for; ``sampling.released`` has no least similarity."""
-        released = p.sampling.released
+    def of(cls, p: Params, pca: PCA) -> Self:
+        """Return what a parameter file asks for; ``sampling.released`` has no least similarity.
+
+        Raises:
+            InputError: ``sampling.noise`` is within, and ``pca`` has seen nobody twice.
+        """
+        released, axes = p.sampling.released, None
+        if p.sampling.noise == "within":
+            if pca.within is None:
+                raise InputError(
+                    "sampling.noise: within needs two images of some people of paths.pca_faces, "
+                    "who have one each; choose isotropic, or other faces"
+                )
+            axes = shaped(pca.within)
         return cls(
             p.sampling_seed,
             p.images_per_identity,
             p.sigma,
             p.sigma_share,
             -1.0 if released else p.min_similarity,
-            feature_scale,
+            pca.feature_scale,
             p.sigma_is,
             p.sigma_unit,
             p.sampling.rescale,
+            axes,
             "all" if released else "identity",
         )
 
@@ -113,12 +133,22 @@ class Perturbation:
         deviation = np.sqrt(sigma) if self.sigma_is == "variance" else np.asarray(sigma)
         return deviation * self.feature_scale if self.sigma_unit == "features" else deviation
 
-    def chances(self, norm: float, dimension: int) -> dict[float, float]:
-        """Return for each level the chance that a draw about a vector of this norm will do."""
-        return {
-            sigma: acceptance(norm, float(self.deviation(sigma)), dimension, self.min_similarity)
-            for sigma in sorted(set(self.levels.tolist()))
-        }
+    def chances(self, vector: np.ndarray) -> dict[float, float]:
+        """Return for each level the chance that a draw about ``vector`` (D,) will do.
+
+        For noise of another shape it is estimated, from ``TRIALS`` draws.
+        """
+        norm = float(np.linalg.norm(vector.astype(np.float64)))
+
+        def chance(sigma: float) -> float:
+            noise = float(self.deviation(sigma))
+            if self.axes is None:
+                return acceptance(norm, noise, len(vector), self.min_similarity)
+            normal = stream(self.seed, "trial").standard_normal((TRIALS, len(vector)))
+            drawn = vector + noise * normal @ self.axes
+            return float((cosines(drawn, vector[None]) >= self.min_similarity).mean())
+
+        return {sigma: chance(sigma) for sigma in sorted(set(self.levels.tolist()))}
 
     def check(self, identities: np.ndarray) -> None:
         """Refuse a mixture that these identity vectors (n, D) can hardly satisfy, before any work.
@@ -127,9 +157,8 @@ class Perturbation:
             InputError: naming sigma, min_similarity and the identity with the shortest vector, if
                 less than one draw in ``attempts`` would pass for it.
         """
-        norms = np.linalg.norm(identities, axis=1).astype(np.float64)
-        shortest = int(norms.argmin())
-        for sigma, chance in self.chances(float(norms[shortest]), identities.shape[1]).items():
+        shortest = int(np.linalg.norm(identities, axis=1).argmin())
+        for sigma, chance in self.chances(identities[shortest]).items():
             if chance * self.attempts < 1:
                 raise self._exhausted(sigma, shortest, f"only a share of {chance:.2g} of draws")
 
@@ -163,13 +192,17 @@ class Perturbation:
         draws = np.zeros(count, np.int64)
         left = np.arange(count)
         for attempt in range(self.attempts):
-            normal = [
-                stream(
-                    self.seed, "perturbation", int(identity[s]), int(image[s]), attempt
-                ).standard_normal(identities.shape[1])
-                for s in left
-            ]
-            vector = centre[left] + noise[left, None] * np.stack(normal)
+            normal = np.stack(
+                [
+                    stream(
+                        self.seed, "perturbation", int(identity[s]), int(image[s]), attempt
+                    ).standard_normal(identities.shape[1])
+                    for s in left
+                ]
+            )
+            if self.axes is not None:  # row by row: how BLAS rounds depends on their number
+                normal = np.stack([row @ self.axes for row in normal])
+            vector = centre[left] + noise[left, None] * normal
             if self.rescale:
                 vector *= norm[left] / np.linalg.norm(vector, axis=1, keepdims=True)
             result[left] = vector
@@ -188,6 +221,12 @@ class Perturbation:
             f"sigma = {sigma:g} with min_similarity = {self.min_similarity:g}: {what} for identity "
             f"{identity} is similar enough; lower sigma or min_similarity"
         )
+
+
+def shaped(covariance: np.ndarray) -> np.ndarray:
+    """Return the symmetric root of a covariance (D, D), scaled to a mean variance of 1."""
+    values, vectors = np.linalg.eigh(covariance / (np.trace(covariance) / len(covariance)))
+    return (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T
 
 
 def shares(share: Sequence[float], total: int) -> np.ndarray:

@@ -36,6 +36,8 @@ class PCA:
         feature_scale: rms over the dimensions of the standard deviation of *image* features
             (0.967 for the authors' recognizer, measured); the unit of sigma.
         people: number of identities the fit has seen, P.
+        within: (D, D) float64, covariance of images about their person's mean; None if no person
+            had two images.
     """
 
     mean: np.ndarray
@@ -43,14 +45,21 @@ class PCA:
     variance: np.ndarray
     feature_scale: float
     people: int
+    within: np.ndarray | None = None
 
     @classmethod
-    def fit(cls, identity_features: np.ndarray, feature_scale: float) -> Self:
+    def fit(
+        cls,
+        identity_features: np.ndarray,
+        feature_scale: float,
+        within: np.ndarray | None = None,
+    ) -> Self:
         """Fit to one feature per person.
 
         Args:
             identity_features: (P, D), not L2-normalised, P >= 2.
             feature_scale: see the class; :func:`recognizers.statistics.feature_scale`.
+            within: see the class; :func:`recognizers.statistics.within_covariance`.
 
         Raises:
             InputError: on another shape, fewer than two people, a value that is not finite, people
@@ -76,7 +85,7 @@ class PCA:
         variance[len(features) - 1 :] = 0
         peak = np.abs(components).argmax(1)[:, None]
         components *= np.sign(np.take_along_axis(components, peak, 1))
-        return cls(mean, components, variance, float(feature_scale), len(features))
+        return cls(mean, components, variance, float(feature_scale), len(features), within)
 
     @property
     def rank(self) -> int:
@@ -122,15 +131,17 @@ class PCA:
 
     def save(self, path: Path | str) -> None:
         """Write an ``.npz``; equal fits give equal bytes."""
+        arrays = {
+            "mean": self.mean,
+            "components": self.components,
+            "variance": self.variance,
+            "feature_scale": np.float64(self.feature_scale),
+            "people": np.int64(self.people),
+        }
+        if self.within is not None:
+            arrays["within"] = self.within
         with whole_file(path) as temporary, temporary.open("wb") as file:
-            np.savez(
-                file,
-                mean=self.mean,
-                components=self.components,
-                variance=self.variance,
-                feature_scale=np.float64(self.feature_scale),
-                people=np.int64(self.people),
-            )
+            np.savez(file, **arrays)  # type: ignore[arg-type]
 
     @classmethod
     def load(cls, path: Path | str) -> Self:
@@ -148,8 +159,11 @@ class PCA:
                 file["variance"],
                 float(file["feature_scale"]),
                 int(file["people"]),
+                file.get("within"),
             )
         dimension = pca.mean.size
         if pca.components.shape != (dimension, dimension) or pca.variance.shape != (dimension,):
             raise InputError(f"{path}: mean, components and variance disagree in size; {remedy}")
+        if pca.within is not None and pca.within.shape != pca.components.shape:
+            raise InputError(f"{path}: within has another size than components; {remedy}")
         return pca

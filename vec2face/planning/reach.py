@@ -14,6 +14,12 @@ AUTHORS_SCALE, AUTHORS_DIMENSION = 0.967, 512  # of the released code's features
 SAMPLE = 1000  # identity vectors that are looked at
 
 
+def usual() -> PCA:
+    """Return a distribution as long and as wide as the authors' recognizer has it, of no shape."""
+    axes, even = np.eye(AUTHORS_DIMENSION), np.full(AUTHORS_DIMENSION, AUTHORS_SCALE)
+    return PCA(even, axes, even**2, AUTHORS_SCALE, AUTHORS_DIMENSION, axes)
+
+
 def out_of_reach(p: Params, pca: Path | str) -> Iterator[str]:
     """Name levels of sigma that no image gets, or can hardly get.
 
@@ -26,14 +32,15 @@ def out_of_reach(p: Params, pca: Path | str) -> Iterator[str]:
     try:
         fit = PCA.load(pca)
         vectors = fit.sample(p.sampling_seed, "identity", 0, min(p.identities, SAMPLE))
-        scale, dimension = fit.feature_scale, vectors.shape[1]
-        norm = float(np.linalg.norm(vectors, axis=1).min())
-        words = f"the shortest identity vector of {pca}, of length {norm:.3g}"
+        norms = np.linalg.norm(vectors, axis=1)
+        vector = vectors[norms.argmin()]
+        words = f"the shortest identity vector of {pca}, of length {norms.min():.3g}"
     except InputError:  # not there yet
-        scale, dimension = AUTHORS_SCALE, AUTHORS_DIMENSION
-        norm = scale * dimension**0.5
+        fit = usual()
+        vector = fit.mean
+        norm = np.linalg.norm(vector)
         words = f"a vector as long as features of the authors' recognizer, {norm:.3g}"
-    perturbation = Perturbation.of(p, scale)
+    perturbation = Perturbation.of(p, fit)
     for sigma, share in zip(p.sigma, p.sigma_share, strict=True):
         if share and perturbation.mixture == "identity" and sigma not in perturbation.levels:
             yield (
@@ -41,7 +48,7 @@ def out_of_reach(p: Params, pca: Path | str) -> Iterator[str]:
                 f"{p.images_per_identity} of an identity is {share * p.images_per_identity:.2g}; "
                 "raise images_per_identity or this share"
             )
-    for sigma, chance in perturbation.chances(norm, dimension).items():
+    for sigma, chance in perturbation.chances(vector).items():
         if chance * ATTEMPTS < 1:
             yield (
                 f"sigma: {sigma:g} ({p.sigma_is}, {p.sigma_unit}) hardly reaches min_similarity = "

@@ -32,6 +32,27 @@ def identity_means(features: np.ndarray, labels: np.ndarray) -> np.ndarray:
     )
 
 
+def within_covariance(features: np.ndarray, labels: np.ndarray) -> np.ndarray | None:
+    """Return the covariance of a person's images about that person's mean, pooled: (D, D) float64.
+
+    It is what images of one person vary in. None if nobody has two images.
+
+    Args:
+        features: (N, D), possibly a memory map.
+        labels: (N,) integers.
+    """
+    people, label = np.unique(labels, return_inverse=True)
+    if len(people) == len(labels):
+        return None
+    means = identity_means(features, labels)
+    total = np.zeros((features.shape[1],) * 2)
+    for first in range(0, len(features), AT_ONCE):
+        rows = slice(first, first + AT_ONCE)
+        off = features[rows].astype(np.float64) - means[label[rows]]
+        total += off.T @ off
+    return total / (len(features) - len(people))
+
+
 def feature_scale(features: np.ndarray) -> float:
     """Return the rms over dimensions of the features' standard deviation; features are (N, D).
 

@@ -17,6 +17,7 @@ from vec2face.faces.reading import read_array
 from vec2face.faces.source import Source, open_source
 from vec2face.generator.masks import masks
 from vec2face.generator.network import Vec2Face
+from vec2face.identities.pca import PCA
 from vec2face.report import figures, sheets
 from vec2face.runtime.files import InputError
 
@@ -98,7 +99,7 @@ def contact_sheets(
     p: Params,
     generator: Vec2Face,
     identities: np.ndarray,
-    feature_scale: float,
+    pca: PCA,
     training: Faces,
     held_out: Faces,
     generated: Faces,
@@ -109,14 +110,14 @@ def contact_sheets(
         p: the run's parameters.
         generator: what draws faces from vectors.
         identities: (n, D) float32 identity vectors.
-        feature_scale: see :class:`vec2face.dataset.perturbation.Perturbation`.
+        pca: the distribution of identities, for sigma.
         training: faces that the generator was trained on.
         held_out: faces of people whom it was not trained on.
         generated: the generated set.
     """
     size = generator.image_size
     drawn = partial(masks, p.seed, purpose="report", **p.sampling.masks.model_dump())
-    perturbation = Perturbation.of(p, feature_scale)
+    perturbation = Perturbation.of(p, pca)
     # Every identity has the same levels, unless they are drawn; so a column has one.
     levels = perturbation.levels[sheets.evenly(p.images_per_identity, IMAGES)]
     copies = sheets.reconstructions(
