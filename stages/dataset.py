@@ -3,9 +3,9 @@
     python -m stages.dataset
 
 Reads data/identities.npy, models/pca.npz (scale and shape of features) and the generator at
-paths.generator; writes data/generated (a FaceStore), data/generated_vectors.npy and reports/perturbation.json (how
-often a vector was drawn again). Several processes share the work, and a killed run goes on where
-it stopped.
+paths.generator; writes data/generated (a FaceStore), data/generated_vectors.npy and
+reports/perturbation.json (how often a vector was drawn again). Several processes share the work,
+and a killed run goes on where it stopped.
 """
 
 from functools import partial
