@@ -7,7 +7,6 @@ from vec2face.recognizers.iresnet import (
     IBasicBlock,
     IResNet,
     NarrowProjection,
-    PReLU,
     SqueezeExcitation,
 )
 
@@ -109,25 +108,3 @@ def test_vit_embeds():
 def test_refuses(arguments, said):
     with pytest.raises(ValueError, match=said):
         build_backbone(**arguments)
-
-
-@pytest.mark.parametrize("shape", [(3, 5, 7, 7), (2, 4, 16, 16)])
-@pytest.mark.parametrize("layouts", [("last", "last"), ("last", "first"), ("first", "last")])
-def test_the_fast_prelu_has_the_bits_of_pytorchs(shape, layouts):
-    x, gradient = (
-        torch.randn(shape).to(
-            memory_format=torch.channels_last if layout == "last" else torch.contiguous_format
-        )
-        for layout in layouts
-    )
-    x[0, 0, 0, :3] = 0
-    fast, plain = PReLU(shape[1]), nn.PReLU(shape[1])
-    found = []
-    for module in (fast, plain):
-        with torch.no_grad():
-            module.weight.copy_(torch.linspace(-0.5, 1, shape[1]))
-        leaf = x.clone(memory_format=torch.preserve_format).requires_grad_()
-        output = module(leaf)
-        output.backward(gradient)
-        found.append((output, leaf.grad, module.weight.grad))
-    assert all(map(torch.equal, *found))

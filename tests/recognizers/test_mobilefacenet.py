@@ -25,7 +25,9 @@ def test_a_bottleneck_is_its_formula():
     torch.manual_seed(0)
     block = MobileFaceNet((4, 6, 8, 16), image_size=56).eval().double().body[3]
     x = torch.randn(2, 6, 5, 5, dtype=torch.float64)
-    (wide, norm1, act1), (depth, norm2, act2), narrow, norm3 = block.body
+    wide, norm1, act1 = block.widen.children()
+    depth, norm2, act2 = block.filter.children()
+    narrow, norm3 = block.narrow, block.norm
     with torch.no_grad():
         y = torch.einsum("oi,bihw->bohw", wide.weight[:, :, 0, 0], x)
         y = functional.prelu(norm1(y), act1.weight)

@@ -189,15 +189,8 @@ def open_network(path: Path | str) -> TorchRecognizer:
     network = _network(Path(path))
     if network is None:
         return to_torch(path)
-    graph = fx.GraphModule(network, _Tracer().trace(network))
+    graph = fx.symbolic_trace(network)
     return TorchRecognizer(graph, network.image_size)  # type: ignore[arg-type]
-
-
-class _Tracer(fx.Tracer):
-    """Leaves our PReLU whole, as PyTorch's own layers: its forward looks at what it is given."""
-
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return isinstance(m, nn.PReLU) or super().is_leaf_module(m, module_qualified_name)
 
 
 def extract_to(path: Path | str, recognizer: Recognizer, source: Source) -> None:

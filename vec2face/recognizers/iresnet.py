@@ -11,9 +11,10 @@ The head is BN, dropout, a linear layer over the flattened map, and BN whose sca
 from collections.abc import Sequence
 from typing import Literal
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from vec2face.recognizers.normalise import normalise
 
 Gate = Literal["none", "residual", "shortcut"]
 
@@ -43,37 +44,6 @@ def _projection(inputs: int, outputs: int, stride: int) -> nn.Conv2d:
     return kind(inputs, outputs, 1, stride, bias=False)
 
 
-class PReLU(nn.PReLU):
-    """``nn.PReLU`` with a gradient that the CPU computes three times as fast, to the same bits.
-
-    PyTorch's decides for every number which branch to take; this one only multiplies and adds.
-    """
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return x where it is positive and weight * x elsewhere: (B, C, H, W), as it came."""
-        plain = x.device.type == "cpu" and x.dtype == self.weight.dtype and x.requires_grad
-        if not plain or torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling():
-            return super().forward(x)
-        return _FastPReLU.apply(x, self.weight)
-
-
-class _FastPReLU(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, x: Tensor, weight: Tensor) -> Tensor:
-        ctx.save_for_backward(x, weight)
-        return torch.prelu(x, weight)
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx, gradient: Tensor) -> tuple[Tensor, Tensor]:
-        x, weight = ctx.saved_tensors
-        positive = torch.ops.aten.threshold_backward(gradient, x, 0)
-        # In x's layout, which is that of PyTorch's own; the gradient may come in another one.
-        negative = torch.sub(gradient, positive, out=torch.empty_like(positive))
-        to_weight = (negative * x).sum((0, 2, 3))
-        return positive.addcmul_(negative, weight[:, None, None]), to_weight
-
-
 class SqueezeExcitation(nn.Module):
     """Scale each channel of (B, C, H, W) by a gate in (0, 1) computed from all channels' means."""
 
@@ -87,7 +57,7 @@ class SqueezeExcitation(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return ``x`` gated, of the same shape."""
         means = x.mean((2, 3), keepdim=True)
-        return x * torch.sigmoid(self.fc2(self.relu(self.fc1(means))))
+        return x * self.fc2(self.relu(self.fc1(means))).sigmoid()
 
 
 class IBasicBlock(nn.Module):
@@ -98,7 +68,7 @@ class IBasicBlock(nn.Module):
         self.bn1 = nn.BatchNorm2d(inputs, eps=EPSILON)
         self.conv1 = _convolution(inputs, outputs, 3)
         self.bn2 = nn.BatchNorm2d(outputs, eps=EPSILON)
-        self.prelu = PReLU(outputs)
+        self.prelu = nn.PReLU(outputs)
         self.conv2 = _convolution(outputs, outputs, 3, stride)
         self.bn3 = nn.BatchNorm2d(outputs, eps=EPSILON)
         self.downsample: nn.Module = nn.Identity()
@@ -111,8 +81,13 @@ class IBasicBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the block's output."""
-        residual = self.bn3(self.conv2(self.prelu(self.bn2(self.conv1(self.bn1(x))))))
-        shortcut = self.downsample(x)
+        residual = self.conv1(normalise(x, self.bn1))
+        residual = self.conv2(normalise(residual, self.bn2, self.prelu))
+        residual = normalise(residual, self.bn3)
+        shortcut = x
+        if isinstance(self.downsample, nn.Sequential):
+            projection, norm = self.downsample
+            shortcut = normalise(projection(x), norm)
         if self.gates_shortcut:
             return residual + self.se(shortcut)
         return self.se(residual) + shortcut
@@ -155,7 +130,7 @@ class IResNet(nn.Module):
         self.dimension = embedding
         self.conv1 = _convolution(3, widths[0], 3)
         self.bn1 = nn.BatchNorm2d(widths[0], eps=EPSILON)
-        self.prelu = PReLU(widths[0])
+        self.prelu = nn.PReLU(widths[0])
         inputs = widths[0]
         for number, (depth, width) in enumerate(zip(depths, widths, strict=True), start=1):
             later: Gate = "residual" if squeeze_excitation == "residual" else "none"
@@ -175,7 +150,7 @@ class IResNet(nn.Module):
 
     def maps(self, images: Tensor) -> list[Tensor]:
         """Return the outputs of the four stages for ``images``, finest first."""
-        x = self.prelu(self.bn1(self.conv1(images)))
+        x = normalise(self.conv1(images), self.bn1, self.prelu)
         outputs = []
         for number in range(1, 5):
             x = self.get_submodule(f"layer{number}")(x)
@@ -184,5 +159,5 @@ class IResNet(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return embeddings (B, embedding), not normalised."""
-        x = self.dropout(self.bn2(self.maps(images)[-1]))
+        x = self.dropout(normalise(self.maps(images)[-1], self.bn2))
         return self.features(self.fc(x.flatten(1)))

@@ -9,33 +9,43 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from vec2face.recognizers.iresnet import PReLU
+from vec2face.recognizers.normalise import normalise
 
 WIDTHS = (64, 64, 128, 512)
 # Of each bottleneck: which of the widths, expansion, how many, stride of the first.
 _PLAN = ((1, 2, 5, 2), (2, 4, 1, 2), (2, 2, 6, 1), (2, 4, 1, 2), (2, 2, 2, 1))
 
 
-def _unit(inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1) -> nn.Module:
-    convolution = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False)
-    return nn.Sequential(convolution, nn.BatchNorm2d(outputs), PReLU(outputs))
+class _Unit(nn.Module):
+    def __init__(
+        self, inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1
+    ) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(
+            inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False
+        )
+        self.norm = nn.BatchNorm2d(outputs)
+        self.prelu = nn.PReLU(outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Convolve, normalise, activate."""
+        return normalise(self.conv(x), self.norm, self.prelu)
 
 
 class _Bottleneck(nn.Module):
     def __init__(self, inputs: int, outputs: int, expansion: int, stride: int) -> None:
         super().__init__()
         wide = inputs * expansion
-        self.body = nn.Sequential(
-            _unit(inputs, wide, 1),
-            _unit(wide, wide, 3, stride, groups=wide),
-            nn.Conv2d(wide, outputs, 1, bias=False),
-            nn.BatchNorm2d(outputs),
-        )
+        self.widen = _Unit(inputs, wide, 1)
+        self.filter = _Unit(wide, wide, 3, stride, groups=wide)
+        self.narrow = nn.Conv2d(wide, outputs, 1, bias=False)
+        self.norm = nn.BatchNorm2d(outputs)
         self.shortcut = stride == 1 and inputs == outputs
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, inputs, H, W) to (B, outputs, ceil(H / stride), ceil(W / stride))."""
-        return x + self.body(x) if self.shortcut else self.body(x)
+        y = normalise(self.narrow(self.filter(self.widen(x))), self.norm)
+        return x + y if self.shortcut else y
 
 
 class MobileFaceNet(nn.Module):
@@ -61,13 +71,13 @@ class MobileFaceNet(nn.Module):
         self.image_size = image_size
         self.dimension = embedding
         inputs = widths[0]
-        layers = [_unit(3, inputs, 3, 2), _unit(inputs, inputs, 3, groups=inputs)]
+        layers: list[nn.Module] = [_Unit(3, inputs, 3, 2), _Unit(inputs, inputs, 3, groups=inputs)]
         for place, expansion, repeats, stride in _PLAN:
             for i in range(repeats):
                 step = 1 if i else stride
                 layers.append(_Bottleneck(inputs, widths[place], expansion, step))
                 inputs = widths[place]
-        layers.append(_unit(inputs, widths[3], 1))
+        layers.append(_Unit(inputs, widths[3], 1))
         side = -(-image_size // 16)
         self.body = nn.Sequential(*layers)
         self.head = nn.Sequential(
