@@ -5,7 +5,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from vec2face.faces.align import TEMPLATE
+from vec2face.faces.align import TEMPLATE, align
 from vec2face.faces.detect import FaceDetector, suppress
 from vec2face.runtime.files import InputError
 
@@ -168,6 +168,19 @@ def test_the_main_face_is_large_and_central(tmp_path):
         arrays[6][2 * place] = score  # five equal points, told apart by this
     points = FaceDetector(constant(tmp_path / "net.onnx", arrays)).landmarks(BLACK)
     assert np.allclose(points, np.full((5, 2), 0.8 * 8) + (16 * 8, 8 * 8))
+
+
+@pytest.mark.parametrize("far", [-300, 600, np.nan, np.inf])
+def test_points_far_outside_are_no_face(tmp_path, far):
+    """A damaged or foreign detector leaves a picture out; it does not end the work."""
+    arrays = [np.zeros_like(a) for a in random_outputs(9)]
+    place = 8 * 32 + 16
+    arrays[0][2 * place], arrays[3][2 * place] = 0.9, 4
+    detector = FaceDetector(constant(tmp_path / "near.onnx", arrays))
+    assert align(BLACK, detector.landmarks(BLACK) + TEMPLATE / 8).shape == (112, 112, 3)
+    arrays[6][2 * place, 3] = far / 8
+    detector = FaceDetector(constant(tmp_path / "far.onnx", arrays))
+    assert detector.landmarks(BLACK) is None
 
 
 def test_a_detector_without_points_cannot_align(tmp_path):

@@ -101,7 +101,8 @@ class FaceDetector:
     def landmarks(self, image: np.ndarray) -> np.ndarray | None:
         """Return the (5, 2) points of a picture's main face, None without a face.
 
-        The main face is large and central: of all the one with the greatest area less twice the
+        Nor is that a face whose points lie farther outside than the picture is wide and high. The
+        main face is large and central: of all the one with the greatest area less twice the
         squared distance of its centre from the picture's, as insightface chooses.
 
         Raises:
@@ -115,7 +116,9 @@ class FaceDetector:
         height, width = image.shape[:2]
         area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
         offset = (boxes[:, :2] + boxes[:, 2:]) / 2 - (width // 2, height // 2)
-        return points[np.argmax(area - 2 * np.square(offset).sum(axis=1))]
+        main = points[np.argmax(area - 2 * np.square(offset).sum(axis=1))]
+        sides = np.array([width, height])
+        return main if ((main >= -sides) & (main <= 2 * sides)).all() else None
 
     def _decode(self, outputs: list[np.ndarray]) -> Faces:
         """Return the anchors that reach the threshold, in pixels of the input."""
