@@ -172,7 +172,8 @@ def _render(
         taken: Iterable[list[Picture]] = map(sit, *arguments)
         if workers > 1:
             pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
-            taken = stack.enter_context(pool).map(sit, *arguments, chunksize=4)
+            stack.callback(pool.shutdown, cancel_futures=True)  # an interrupt does not wait for all
+            taken = pool.map(sit, *arguments, chunksize=4)
         for pictures in taken:
             yield pictures
             bar.update()
