@@ -8,10 +8,12 @@ import tarfile
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 
 from tests.faces.readers import IMAGES
 from tests.fuzz.limits import outcome
+from vec2face.faces.reading import read_npz
 from vec2face.faces.source import open_source
 from vec2face.runtime.files import InputError
 
@@ -227,6 +229,31 @@ def test_a_zip_that_says_itself_how_much_memory_it_takes_is_refused(tmp_path, ki
         archive.writestr("a/0.jpg", bytes(1000))
     with pytest.raises(InputError, match=r"a/0\.jpg: is packed in a rare way; unpack"):
         open_source(tmp_path / "a.zip")
+
+
+def claiming(path, size):
+    """Let the list at a zip's end say that its first member takes ``size`` bytes."""
+    content = bytearray(path.read_bytes())
+    at = content.rindex(b"PK\1\2")
+    content[at + 20 : at + 24] = size.to_bytes(4, "little")
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("kind", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+@pytest.mark.parametrize("size", [10**6, 2**31 - 1, 2**32 - 2])
+def test_a_zip_whose_list_claims_more_than_the_file_is_refused(tmp_path, kind, size):
+    """Python would set that much memory aside before it reads."""
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", kind) as archive:
+        archive.writestr("a/0.jpg", b"\xff\xd8\xff" + bytes(1000))
+    claiming(tmp_path / "a.zip", size)
+    said = outcome(open_source, tmp_path / "a.zip", megabytes=64)
+    assert said
+    assert f"takes {size} bytes of a file of" in said
+    np.savez(tmp_path / "x.npz", one=np.ones(9))
+    claiming(tmp_path / "x.npz", size)
+    said = outcome(read_npz, tmp_path / "x.npz", "make it again", megabytes=64)
+    assert said
+    assert f"'one.npy': takes {size} bytes of a file of" in said
 
 
 def header(name, size, kind=b"0"):

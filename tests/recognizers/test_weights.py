@@ -107,8 +107,12 @@ def test_a_truncated_checkpoint_is_refused(tmp_path):
         read_checkpoint(tmp_path / "x.pth")
 
 
-def test_the_old_format_is_read_and_its_lengths_are_bounded(tmp_path):
-    """A string whose damaged length asks for 4 GiB asks for no memory."""
+@pytest.mark.parametrize("behind", [b"", b"PK\5\6" + bytes(18)])
+def test_the_old_format_is_read_and_its_lengths_are_bounded(tmp_path, behind):
+    """A string whose damaged length asks for 4 GiB asks for no memory.
+
+    Nor with the end of a zip behind, by which Python tells a zip, and PyTorch does not.
+    """
     path = tmp_path / "x.pth"
     name = "weight of the layer"
     weights = torch.arange(1000.0)
@@ -117,7 +121,7 @@ def test_the_old_format_is_read_and_its_lengths_are_bounded(tmp_path):
     content = path.read_bytes()
     text = b"X" + len(name).to_bytes(4, "little") + name.encode()
     assert text in content
-    path.write_bytes(content.replace(text, b"X\xf0\xff\xff\x7f" + name.encode()))
+    path.write_bytes(content.replace(text, b"X\xf0\xff\xff\x7f" + name.encode()) + behind)
     tracemalloc.start()
     with pytest.raises(InputError, match=r"x\.pth: not a PyTorch checkpoint"):
         read_checkpoint(path)

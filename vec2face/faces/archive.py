@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from vec2face.faces.named import Images, NamedFaces, Names, label_by_folder
-from vec2face.faces.reading import reading
+from vec2face.faces.reading import check_members, reading
 from vec2face.runtime.files import InputError
 
 _LARGEST = 64 * 2**20  # bytes of one image; more is a trap or no face
@@ -49,6 +49,7 @@ class ZipSource(NamedFaces):
 
     def _images(self) -> Iterator[tuple[str, zipfile.ZipInfo]]:
         images = Images(self.path)
+        check_members(self._zip.infolist(), self.path)
         for info in self._zip.infolist():
             name = _checked(info.filename, self.path)
             if stat.S_ISLNK(info.external_attr >> 16):

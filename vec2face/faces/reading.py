@@ -5,7 +5,7 @@ import contextlib
 import math
 import struct
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -69,12 +69,30 @@ def read_npz(path: Path | str, remedy: str, times: int = 16) -> dict[str, np.nda
         raise InputError(f"{path}: no such file; {remedy}")
     with reading(path, remedy), zipfile.ZipFile(path) as archive:
         members = archive.infolist()
+        check_members(members, path)
         if sum(member.file_size for member in members) > times * path.stat().st_size:
             raise InputError(f"{path}: it unpacks to over {times} times its size; {remedy}")
         return {
             member.filename.removesuffix(".npy"): array_of(archive.read(member), "biufU")
             for member in members
         }
+
+
+def check_members(members: Iterable[zipfile.ZipInfo], path: Path) -> None:
+    """Refuse a zip whose list says that a member takes more bytes than the file has.
+
+    Python sets as many aside before it reads them.
+
+    Raises:
+        InputError: naming the member.
+    """
+    size = path.stat().st_size
+    for member in members:
+        if member.compress_size > size:
+            raise InputError(
+                f"{path}, {member.filename!r:.80}: takes {member.compress_size} bytes of a file of "
+                f"{size}; copy it again"
+            )
 
 
 def array_of(data: bytes, kinds: str = "biuf") -> np.ndarray:

@@ -25,6 +25,7 @@ SUFFIXES = (".pt", ".pth", ".ckpt", ".tar")
 
 _INSIDE = ("state_dict", "state_dict_backbone", "model_state_dict", "model")
 _SHOWN = 12
+_ZIP = b"PK\x03\x04"
 _LARGER = 16  # times a file's size: what its members and its tensors may take
 
 
@@ -58,7 +59,9 @@ def read_checkpoint(path: Path | str) -> Any:
     """
     if not Path(path).is_file():
         raise InputError(f"{path}: no such checkpoint; give the path of a .pt, .pth or .ckpt file")
-    plain = not _refuse_other_zips(Path(path))
+    _refuse_other_zips(Path(path))
+    with Path(path).open("rb") as file:
+        plain = file.read(len(_ZIP)) != _ZIP  # as torch tells its two forms apart
     allowed = [(_Inert, name) for name in _REPLACED]
     try:
         with torch.serialization.safe_globals(allowed):  # type: ignore[arg-type]
@@ -103,17 +106,13 @@ def _bound(content: Any, path: Path) -> None:
             waiting += value.values() if isinstance(value, Mapping) else value
 
 
-def _refuse_other_zips(path: Path) -> bool:
-    """Refuse TorchScript, and zips that unpack to far more than the file (nothing is read).
-
-    Returns:
-        Whether the file is a zip.
-    """
+def _refuse_other_zips(path: Path) -> None:
+    """Refuse TorchScript, and zips that unpack to far more than the file (nothing is read)."""
     try:
         with zipfile.ZipFile(path) as file:
             members = file.infolist()
     except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile):
-        return False  # no zip; an older checkpoint is a bare pickle
+        return  # no zip; an older checkpoint is a bare pickle
     if any("/code/" in member.filename for member in members):
         raise InputError(
             f"{path}: it is TorchScript, a program; save the weights alone: "
@@ -121,7 +120,6 @@ def _refuse_other_zips(path: Path) -> bool:
         )
     if sum(member.file_size for member in members) > _LARGER * path.stat().st_size:
         raise InputError(f"{path}: it unpacks to over {_LARGER} times its size; download it again")
-    return True
 
 
 def read_state_dict(path: Path | str) -> dict[str, Tensor]:
