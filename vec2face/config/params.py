@@ -15,6 +15,7 @@ from vec2face.config import conflicts
 from vec2face.config.bounds import Count, Name, Place, Positive, Seed, Several, Share, number
 from vec2face.config.document import read_yaml
 from vec2face.config.sections import (
+    EstimatorConfig,
     GeneratorConfig,
     Paths,
     RecognizerConfig,
@@ -57,6 +58,7 @@ class Params(Section):
     sampling: Sampling
     training_sets: dict[Name, Place]  # name -> store that a recognizer is trained on
     fr: RecognizerConfig
+    estimators: dict[Name, EstimatorConfig]  # of attributes, by name
     rendered: Rendered
 
     @field_validator("sigma", "sigma_share", mode="before")

@@ -12,7 +12,9 @@ from vec2face.config.bounds import (
     Benchmark,
     Count,
     Depth,
+    Edge,
     Name,
+    Number,
     Part,
     Place,
     PlaceOrNone,
@@ -23,6 +25,7 @@ from vec2face.config.bounds import (
     Several,
     Share,
     Size,
+    Unit,
     Weight,
     number,
 )
@@ -169,6 +172,42 @@ class Sampling(Section):
     rescale: StrictBool  # whether v_im gets the length of v_id; equation 4 does not say so
     jpeg_quality: Annotated[int, Field(ge=1, le=100), BeforeValidator(number)]
     released: StrictBool
+
+
+class Takes(Section):
+    """What a network of attributes expects of its input."""
+
+    box: tuple[Edge, Edge, Edge, Edge]  # left, top, right, bottom, in sides of the face
+    side: Size | None  # pixels to which that is scaled; null: as the file says, or as it is
+    channels: Literal["rgb", "bgr"]
+    mean: Annotated[tuple[Number, ...], Field(min_length=1, max_length=3)]  # off x / 255
+    std: Annotated[tuple[Positive, ...], Field(min_length=1, max_length=3)]  # what divides the rest
+
+
+class Gives(Section):
+    """How a network's numbers are read.
+
+    ``plain``: one number is one output. ``length``: of the feature, which is a recognizer's
+    estimate of quality (MagFace). ``expectation``: of ``classes``, under the probabilities given.
+    ``camera``: yaw, pitch and roll of a 3D morphable model's camera (3DDFA).
+    """
+
+    reading: Literal["plain", "length", "expectation", "camera"]
+    outputs: Annotated[dict[Name, Unit], Field(min_length=1)]  # in the order of the numbers
+    opposite: tuple[Name, ...]  # outputs that have the other sign here
+    classes: tuple[Number, ...]
+
+
+class EstimatorConfig(Section):
+    """A differentiable estimator of attributes.
+
+    Yaw is positive where the face turns to the picture's right, pitch where it looks up.
+    """
+
+    file: Place
+    network: Literal["onnx", "recognizer", "6drepnet"]  # recognizer: takes what it itself knows
+    takes: Takes
+    gives: Gives
 
 
 class Augmentation(Section):

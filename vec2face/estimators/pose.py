@@ -67,8 +67,11 @@ class SixDRepNet(RepVGG):
                 images, side, mode="bilinear", align_corners=False, antialias=True
             )
         mean, std = (images.new_tensor(values).view(3, 1, 1) for values in (_MEAN, _STD))
-        maps = super().forward((images / 2 + 0.5 - mean) / std)
-        return rotation_matrices(self.linear_reg(maps.mean((2, 3))))
+        return self.rotations_of((images / 2 + 0.5 - mean) / std)
+
+    def rotations_of(self, images: Tensor) -> Tensor:
+        """Return rotation matrices of images (B, 3, H, W) as the network itself takes them."""
+        return rotation_matrices(self.linear_reg(super().forward(images).mean((2, 3))))
 
     def forward(self, images: Tensor) -> Tensor:
         """Return (pitch, yaw, roll) in degrees, (B, 3), as ``euler_angles`` defines them."""
