@@ -38,7 +38,7 @@ def readings(run: Perturbation, identities: np.ndarray) -> None:
             free = replace(
                 run, sigma_is=sigma_is, sigma_unit=sigma_unit, min_similarity=-1.0, rescale=False
             )
-            vectors, _ = free.vectors(identities, 0, count)
+            vectors, _ = free.vectors(identities, range(count))
             near = cosines(vectors, owners)
             length = np.linalg.norm(vectors, axis=1) / np.linalg.norm(owners, axis=1)
             noise = " ".join(f"{x:.2f}" for x in np.atleast_1d(free.deviation(np.array(run.sigma))))
@@ -52,7 +52,7 @@ def pixels(run: Perturbation, p: Params, identities: np.ndarray) -> None:
     """Print what the fractions and the quality of the JPEGs change in images and features."""
     generator = arrange_for_inference(open_generator(Path(p.paths.generator)))
     drawn = partial(masks, p.seed, purpose="generation mask", **p.sampling.masks.model_dump())
-    vectors, _ = run.vectors(identities, 0, IMAGES)
+    vectors, _ = run.vectors(identities, range(IMAGES))
     recognizer = open_recognizer(Path(p.paths.recognizer))
     size = recognizer.input_size
     rounded, cut = (generate_images(generator, vectors, drawn, truncated=t) for t in (False, True))

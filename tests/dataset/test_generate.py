@@ -73,7 +73,7 @@ def test_store_vectors_and_labels_are_those_of_the_samples(tmp_path):
     source = open_source(tmp_path / "generated")
     assert source.labels.tolist() == np.repeat(np.arange(7), 5).tolist()
     vectors = np.load(tmp_path / "vectors.npy")
-    expected, draws = MIXTURE.vectors(IDENTITIES, 0, 35)
+    expected, draws = MIXTURE.vectors(IDENTITIES, range(35))
     assert vectors.dtype == np.float32
     assert np.array_equal(vectors, expected)
     with torch.inference_mode():
@@ -93,7 +93,7 @@ def test_the_generator_itself_ignores_the_batch_up_to_rounding():
         changed(SMOKE.generator, decoder_blocks=2, channels=(8, 8, 16, 16), dropout=0.1),
         dimension=24,
     ).eval()
-    vectors, _ = MIXTURE.vectors(IDENTITIES, 0, 10)
+    vectors, _ = MIXTURE.vectors(IDENTITIES, range(10))
     whole = dataset.generate_images(generator, vectors, masks, batch=10).astype(int)
     assert whole.std() > 1
     for batch in (1, 4):

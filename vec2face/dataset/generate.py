@@ -10,6 +10,7 @@ the vectors twice.
 """
 
 import json
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from vec2face.dataset.aims import Aims
 from vec2face.dataset.perturbation import Perturbation
 from vec2face.faces.images import encode, to_uint8
 from vec2face.faces.store import FaceStore, is_whole
@@ -60,7 +62,8 @@ def generate_images(
         (N, S, S, 3) uint8, RGB.
     """
     device = next((p.device for p in generator.parameters()), torch.device("cpu"))
-    images = []
+    side = int(generator.image_size) if len(vectors) == 0 else 0  # type: ignore[arg-type]
+    images = [np.empty((0, side, side, 3), np.uint8)] if side else []
     with torch.inference_mode():
         for start in range(0, len(vectors), batch):
             features = torch.from_numpy(np.ascontiguousarray(vectors[start : start + batch]))
@@ -92,6 +95,7 @@ def generate(
     quality: int = 95,
     truncated: bool = False,
     images_per_shard: int | None = None,
+    aims: Aims | None = None,
 ) -> dict[str, Any]:
     """Generate ``images_per_identity`` images of every identity into a FaceStore.
 
@@ -108,9 +112,11 @@ def generate(
         quality: of the JPEGs, 1 to 100.
         truncated: see :func:`generate_images`.
         images_per_shard: of the store; by default ``shard_size``.
+        aims: which images AttrOP makes, and of what; None for none.
 
     Returns:
-        What was done: images, draws in all, and draws per image (mean and largest).
+        What was done: images, draws in all, draws per image (mean and largest), and what
+        ``Aims.summary`` says of each group of AttrOP.
 
     Raises:
         InputError: if the mixture of sigma cannot keep the similarity asked for; if the disk is
@@ -129,16 +135,30 @@ def generate(
     def make(number: int) -> None:
         """Write a shard as a store whose features are the vectors."""
         draws, largest, shard = 0, 0, shards[number]
+        counts: Counter[str] = Counter()
         with FaceStoreWriter(paths[number], images_per_shard=len(shard), **about) as writer:
             for block in cut(shard.start, shard.stop, BLOCK):
-                rows, drawn = perturbation.vectors(identities, block.start, len(block))
-                images = generate_images(generator, rows, masks, block.start, batch, truncated)
-                for sample, image, row in zip(block, images, rows, strict=True):
-                    label = sample // perturbation.images_per_identity
-                    writer.append(encode(image, quality), label, row)
+                rows, drawn = perturbation.vectors(identities, block)
+                made: dict[int, tuple[bytes, np.ndarray]] = {}
+                plain = np.arange(len(block))
+                if aims is not None:
+                    made, found, plain = _aimed(aims, block, identities, masks, perturbation)
+                    counts.update(found)
+                images = generate_images(
+                    generator, rows[plain], of(block, plain), 0, batch, truncated
+                )
+                for row, image in zip(plain, images, strict=True):
+                    made[block[row]] = encode(image, quality), rows[row]
+                for sample, (jpeg, vector) in sorted(made.items()):
+                    writer.append(jpeg, sample // perturbation.images_per_identity, vector)
                 draws, largest = draws + int(drawn.sum()), max(largest, int(drawn.max()))
-            write_json(_beside(paths[number]), {"draws": draws, "largest": largest})
+            write_json(_beside(paths[number]), {"draws": draws, "largest": largest, **counts})
             seal(_beside(paths[number]))
+
+    def of(block: range, chosen: np.ndarray) -> Masks:
+        """Return the masks of some samples of a block, by their places in ``chosen``."""
+        drop, mask = (m[torch.from_numpy(chosen)] for m in masks(block.start, len(block)))
+        return lambda first, count: (drop[first : first + count], mask[first : first + count])
 
     def done(number: int) -> bool:
         return _summary(paths[number]) is not None and is_whole(paths[number])
@@ -151,20 +171,40 @@ def generate(
         join_features(vectors, [FaceStore(path) for path in paths])
         join_stores(store, paths, features=False, **about)
     found = [summary for path in paths if (summary := _summary(path))]
-    draws = sum(shard["draws"] for shard in found)
+    counted = Counter[str]()
+    for shard in found:
+        counted.update(shard)  # type: ignore[arg-type]
     return {
-        "images": total,
-        "draws": draws,
-        "draws_per_image": draws / total,
+        "images": len(FaceStore(store)) if processes().main else total,
+        "draws": counted["draws"],
+        "draws_per_image": counted["draws"] / total,
         "draws_per_image_max": max(shard["largest"] for shard in found),
-    }
+    } | (aims.summary(counted) if aims is not None else {})
+
+
+def _aimed(
+    aims: Aims, block: range, identities: np.ndarray, masks: Masks, perturbation: Perturbation
+) -> tuple[dict[int, tuple[bytes, np.ndarray]], Counter[str], np.ndarray]:
+    """Make what AttrOP makes of a block; return it, its counts, and the rows that are left."""
+    samples = np.asarray(block)
+    chosen = aims.groups_of(samples) >= 0
+    places = torch.from_numpy(np.flatnonzero(chosen))
+    drop, mask = (m[places] for m in masks(block.start, len(block)))
+    results, counts = aims.make(
+        samples[chosen],
+        identities[samples[chosen] // perturbation.images_per_identity],
+        (drop, mask),
+        lambda which, again: perturbation.vectors(identities, which, again)[0],
+    )
+    made = {number: (result.jpeg, result.vector) for number, result in results.items()}
+    return made, counts, np.flatnonzero(~chosen)
 
 
 def _beside(shard: Path) -> Path:
     return shard.with_name(f"{shard.name}-draws.json")
 
 
-def _summary(shard: Path) -> dict[str, int] | None:
-    """Return the draws of a finished shard, or None if they are not there, or damaged."""
+def _summary(shard: Path) -> dict[str, float] | None:
+    """Return the counts of a finished shard, or None if they are not there, or damaged."""
     file = _beside(shard)
     return json.loads(file.read_text()) if is_sealed(file) else None

@@ -163,17 +163,17 @@ class Perturbation:
                 raise self._exhausted(sigma, shortest, f"only a share of {chance:.2g} of draws")
 
     def vectors(
-        self, identities: np.ndarray, first: int, count: int
+        self, identities: np.ndarray, samples: range | np.ndarray, again: int = 0
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Draw the vectors of samples ``first .. first + count - 1``.
+        """Draw the vectors of B samples.
 
         Sample s is image ``s % images_per_identity`` of identity ``s // images_per_identity``. Its
         vector is a pure function of (seed, identity, image, v_id) and the settings.
 
         Args:
             identities: (n, D) float32 identity vectors.
-            first: index of the first sample.
-            count: number of samples, B.
+            samples: their numbers.
+            again: 0; another number gives them other vectors.
 
         Returns:
             ((B, D) float32, (B,) int64): the vectors, with ``rescale`` of the norm of their
@@ -183,7 +183,8 @@ class Perturbation:
         Raises:
             InputError: if one is not found within ``attempts`` draws.
         """
-        identity, image = np.divmod(np.arange(first, first + count), self.images_per_identity)
+        identity, image = np.divmod(np.asarray(samples), self.images_per_identity)
+        count = len(identity)
         centre = identities[identity].astype(np.float64)
         norm = np.linalg.norm(centre, axis=1, keepdims=True)
         sigma = self.level(identity, image)
@@ -195,7 +196,11 @@ class Perturbation:
             normal = np.stack(
                 [
                     stream(
-                        self.seed, "perturbation", int(identity[s]), int(image[s]), attempt
+                        self.seed,
+                        "perturbation",
+                        int(identity[s]),
+                        int(image[s]),
+                        attempt + again * self.attempts,
                     ).standard_normal(identities.shape[1])
                     for s in left
                 ]

@@ -115,6 +115,6 @@ def rising_sigma(
         min_similarity=-1.0,
         mixture="identity",
     )
-    vectors, _ = rising.vectors(identities[chosen], 0, count * len(chosen))
+    vectors, _ = rising.vectors(identities[chosen], range(count * len(chosen)))
     images = generate_images(generator, vectors, masks)
     return [list(images[i * count : (i + 1) * count]) for i in range(len(chosen))]

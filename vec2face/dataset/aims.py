@@ -1,0 +1,178 @@
+"""Which images of an identity AttrOP makes, and what it aims at (paper, section 3.3).
+
+Groups of an identity's images, by shares, replace images at random positions, so that the shares of
+sigma survive among them. Groups have aims, one value for each attribute that they care for.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal
+
+import numpy as np
+import torch
+
+from vec2face.dataset.attrop import Networks, Result, Sample, Settings, optimise
+from vec2face.dataset.perturbation import shares
+from vec2face.randomness import stream
+
+Vectors = Callable[[np.ndarray, int], np.ndarray]
+"""``vectors(samples, again)`` -> (B, D) float32: where samples start, at another attempt."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Images of each identity, and what they are to be.
+
+    Attributes:
+        share: of an identity's images.
+        aims: value of each attribute that counts here, by its name.
+    """
+
+    share: float
+    aims: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Aims:
+    """What AttrOP does in a data set.
+
+    Attributes:
+        seed: of the positions.
+        images_per_identity: of all of them.
+        groups: those that AttrOP makes; the rest of an identity's images are drawn plainly.
+        networks: generator, recognizer, estimators.
+        settings: of the optimisation.
+        unconverged: ``best``: the best image on the way is kept. ``again``: a sample starts from
+            another perturbation first, up to ``attempts`` times. ``drop``: it is left out.
+        attempts: at most, of a sample.
+    """
+
+    seed: int
+    images_per_identity: int
+    groups: Sequence[Group]
+    networks: Networks
+    settings: Settings
+    unconverged: Literal["best", "again", "drop"]
+    attempts: int
+
+    def groups_of(self, samples: np.ndarray) -> np.ndarray:
+        """Return the group of each sample, -1 for none: (B,) int64."""
+        identity, image = np.divmod(samples, self.images_per_identity)
+        rest = 1 - sum(group.share for group in self.groups)
+        split = shares([*(group.share for group in self.groups), rest], self.images_per_identity)
+        kinds = np.repeat([*range(len(self.groups)), -1], split)
+        return np.array(
+            [kinds[self._place(int(i))[m]] for i, m in zip(identity, image, strict=True)]
+        )
+
+    def _place(self, identity: int) -> np.ndarray:
+        return _places(self.seed, identity, self.images_per_identity)
+
+    def targets(self, groups: np.ndarray) -> np.ndarray:
+        """Return the targets of samples by their groups: (B, attributes) float32, nan for none."""
+        names = [attribute.name for attribute in self.settings.attributes]
+        table = np.full((len(self.groups) + 1, len(names)), np.nan, np.float32)  # the last is none
+        for row, group in enumerate(self.groups):
+            for name, value in group.aims.items():
+                table[row, names.index(name)] = value
+        return table[groups]
+
+    def make(
+        self,
+        samples: np.ndarray,
+        identities: np.ndarray,
+        masks: tuple[torch.Tensor, torch.Tensor],
+        vectors: Vectors,
+    ) -> tuple[dict[int, Result], Counter[str]]:
+        """Make the images of samples.
+
+        Args:
+            samples: (B,) their numbers; all are of some group.
+            identities: (B, D) float32, their identity vectors.
+            masks: (B, 49) each, drop and mask.
+            vectors: see :data:`Vectors`.
+
+        Returns:
+            Results by number, without those dropped, and counts: for each group g ``g/images``,
+            ``g/converged``, ``g/steps``, ``g/attempts``, ``g/cosine`` and ``g/error/<name>``, sums
+            over its images, of which errors are those of its aims.
+        """
+        groups = self.groups_of(samples)
+        rows = {int(sample): row for row, sample in enumerate(samples)}
+        targets = torch.from_numpy(self.targets(groups))
+        waiting, found, attempts = samples, dict[int, Result](), Counter[int]()
+        for again in range(self.attempts if self.unconverged == "again" else 1):
+            starts = vectors(waiting, again)
+            todo = [
+                Sample(
+                    int(sample),
+                    torch.from_numpy(start),
+                    torch.from_numpy(identities[rows[int(sample)]]),
+                    targets[rows[int(sample)]],
+                    *(mask[rows[int(sample)]] for mask in masks),
+                )
+                for sample, start in zip(waiting, starts, strict=True)
+            ]
+            scales = np.array([a.scale for a in self.settings.attributes], np.float32)
+            for result in optimise(self.networks, todo, self.settings):
+                attempts[result.number] += 1
+                before = found.get(result.number)
+                if result.converged or result.better_than(before, scales):
+                    found[result.number] = result
+            waiting = np.array([n for n in waiting if not found[int(n)].converged], np.int64)
+            if not len(waiting):
+                break
+        return self._kept(found), self._count(found, attempts, groups, rows)
+
+    def _kept(self, found: Mapping[int, Result]) -> dict[int, Result]:
+        drop = self.unconverged == "drop"
+        return {number: r for number, r in found.items() if r.converged or not drop}
+
+    def _count(
+        self,
+        found: Mapping[int, Result],
+        attempts: Mapping[int, int],
+        groups: np.ndarray,
+        rows: Mapping[int, int],
+    ) -> Counter[str]:
+        counts: Counter[str] = Counter()
+        for number, result in found.items():
+            group = int(groups[rows[number]])
+            sums = {
+                "images": 1.0,
+                "converged": float(result.converged),
+                "steps": float(result.steps),
+                "attempts": float(attempts[number]),
+                "cosine": result.cosine,
+            }
+            for k, attribute in enumerate(self.settings.attributes):
+                if attribute.name in self.groups[group].aims:
+                    sums[f"error/{attribute.name}"] = float(result.errors[k])
+            for key, value in sums.items():
+                counts[f"{group}/{key}"] += value  # type: ignore[assignment]
+        return counts
+
+    def summary(self, counts: Mapping[str, float]) -> dict[str, float]:
+        """Return metrics of the counts of all images, for each group g under ``attrop_<g>_...``.
+
+        ``images``; ``converged``, the share of them; ``steps``, ``attempts``, ``cosine`` and
+        ``<name>_error``, means.
+        """
+        found: dict[str, float] = {}
+        for group in range(len(self.groups)):
+            images = counts.get(f"{group}/images", 0)
+            found[f"attrop_{group}_images"] = int(images)
+            for key in ("converged", "steps", "attempts", "cosine"):
+                if images:
+                    found[f"attrop_{group}_{key}"] = counts[f"{group}/{key}"] / images
+            for name in self.groups[group].aims:
+                if images:
+                    found[f"attrop_{group}_{name}_error"] = counts[f"{group}/error/{name}"] / images
+        return found
+
+
+@lru_cache(maxsize=64)
+def _places(seed: int, identity: int, images: int) -> np.ndarray:
+    return stream(seed, "attrop position", identity).permutation(images)
