@@ -291,6 +291,24 @@ def test_a_loop_and_cut_weights_are_refused(path, tmp_path):
         OnnxRecognizer(tmp_path / "a.onnx")
 
 
+@pytest.mark.parametrize("damage", ["kind of input", "constant", "cast"])
+def test_damage_that_the_checker_passes_is_refused(path, damage, tmp_path):
+    model = onnx.load(path)
+    if damage == "kind of input":
+        model.graph.input[0].type.tensor_type.elem_type = 33
+    elif damage == "constant":
+        node = helper.make_node("Constant", [], ["c"], value=helper.make_tensor("v", 1, [], [1.0]))
+        node.attribute[0].t.raw_data = bytes(16)
+        del node.attribute[0].t.float_data[:]
+        model.graph.node.insert(0, node)
+    else:
+        model.graph.node[0].CopyFrom(helper.make_node("Cast", ["images"], ["x"]))
+    onnx.save(model, tmp_path / "x.onnx")
+    for use in (OnnxRecognizer, to_torch):
+        with pytest.raises(InputError, match=r"x\.onnx"):
+            use(tmp_path / "x.onnx")
+
+
 def test_a_file_without_features_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"its output is \(3, 16, 16\) an image"):
         OnnxRecognizer(simple(tmp_path / "a.onnx"))

@@ -18,6 +18,7 @@ from torch.fx.passes.shape_prop import ShapeProp
 from torch.nn import functional
 
 from vec2face.faces.images import resize, to_tensor
+from vec2face.faces.reading import reading
 from vec2face.recognizers.convention import Convention
 from vec2face.recognizers.onnx_graph import (
     fixed_batch,
@@ -140,8 +141,9 @@ class OnnxRecognizer:
 def _read(path: Path | str) -> tuple[onnx.ModelProto, Convention]:
     """Return a model that takes RGB in [-1, 1], and what its file takes."""
     model = read_model(path)
-    convention = convention_of(model, path)
-    take_ours(model, convention)
+    with reading(path, "download it again"):
+        convention = convention_of(model, path)
+        take_ours(model, convention)
     return model, convention
 
 

@@ -16,6 +16,7 @@ from vec2face.runtime.files import InputError
 
 _BATCH = "batch"
 _OPSET = 9
+_KINDS = {kind: name.lower() for name, kind in onnx.TensorProto.DataType.items()}
 _MOST_PIXELS = 2**24  # of one call, such as 1024 images of 128 x 128: what is tried stays small
 
 
@@ -37,6 +38,8 @@ def read_model(path: Path | str) -> onnx.ModelProto:
         onnx.checker.check_model(model)
         for tensor in model.graph.initializer:
             numpy_helper.to_array(tensor)  # raises where data and shape differ
+        for node in model.graph.node:
+            _constant(node)
     except Exception as error:  # protobuf and the checker raise unrelated types
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise InputError(f"{path}: not an ONNX model ({reason}); download it again") from error
@@ -50,7 +53,7 @@ def read_model(path: Path | str) -> onnx.ModelProto:
         raise InputError(f"{path}: {len(inputs)} inputs ({names}); {expected}")
     kind, shape = inputs[0].type.tensor_type.elem_type, _shape(inputs[0])
     if kind != onnx.TensorProto.FLOAT:
-        name = onnx.TensorProto.DataType.Name(kind).lower()
+        name = _KINDS.get(kind, f"of kind {kind}")
         raise InputError(f"{path}: the input {inputs[0].name} is {name}; {expected}")
     if len(shape) != 4 or shape[1] != 3 or shape[2] is None or shape[2] != shape[3]:
         found = ", ".join("?" if side is None else str(side) for side in shape)

@@ -15,6 +15,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
+from vec2face.faces.reading import reading
 from vec2face.recognizers.convention import Convention
 from vec2face.recognizers.onnx_graph import read_model, stored_values
 from vec2face.runtime.files import InputError, whole_file
@@ -103,7 +104,8 @@ def state_convention(
     if Path(destination).suffix != ".onnx":
         raise InputError(f"{destination}: an ONNX file stays one; name it *.onnx")
     model = read_model(source)
-    convention = convention_of(model, source).but(stated, source)
+    with reading(source, "download it again"):
+        convention = convention_of(model, source).but(stated, source)
     entries = {entry.key: entry.value for entry in model.metadata_props}
     entries[KEY] = json.dumps(asdict(convention), sort_keys=True)
     helper.set_model_props(model, entries)
