@@ -2,10 +2,11 @@
 
     python -m stages.dataset
 
-Reads data/identities.npy, models/pca.npz (scale and shape of features) and the generator at
-paths.generator; writes data/generated (a FaceStore), data/generated_vectors.npy and
-reports/perturbation.json (how often a vector was drawn again). Several processes share the work,
-and a killed run goes on where it stopped.
+Reads data/identities.npy, models/pca.npz (scale and shape of features), the generator at
+paths.generator and, for AttrOP, recognizer, estimators and data/subset; writes data/generated (a
+FaceStore), data/generated_vectors.npy and reports/perturbation.json (how often a vector was drawn
+again, and how AttrOP fared). Several processes share the work, and a killed run goes on where it
+stopped.
 """
 
 from functools import partial
@@ -14,11 +15,14 @@ from pathlib import Path
 from stages import run
 from stages.artifacts import artifacts
 from vec2face.config.params import Params
+from vec2face.dataset.aims import Aims, aims_of
 from vec2face.dataset.generate import generate
 from vec2face.dataset.perturbation import Perturbation
 from vec2face.faces.reading import read_array
+from vec2face.faces.source import open_source
 from vec2face.generator.inference import arrange_for_inference
 from vec2face.generator.masks import masks
+from vec2face.generator.network import Vec2Face
 from vec2face.generator.released import open_generator
 from vec2face.identities.pca import PCA
 from vec2face.runtime.files import InputError, write_json
@@ -33,10 +37,11 @@ def main() -> None:
     """Perturb, generate, store."""
     p = Params.load(artifacts.params)
     s = p.sampling
-    perturbation = Perturbation.of(p, PCA.load(artifacts.pca))
+    pca = PCA.load(artifacts.pca)
+    perturbation = Perturbation.of(p, pca)
     ratios = s.masks.model_dump()
     file = Path(p.paths.generator)
-    generator = arrange_for_inference(open_generator(file).to(processes().device))
+    generator = open_generator(file).to(processes().device)
     people = read_array(artifacts.identities)
     if people.shape[1] != generator.dimension:
         raise InputError(
@@ -47,9 +52,14 @@ def main() -> None:
     quality = RELEASED_QUALITY if s.released else s.jpeg_quality
     settings = [repr(perturbation), s.noise, ratios, quality, s.released]
     inputs = [artifacts.identities, artifacts.pca, file]
+    if p.attrop is not None:
+        estimators = {name: e.model_dump(mode="json") for name, e in p.estimators.items()}
+        settings += [p.attrop.model_dump(mode="json"), estimators]
+        inputs += [artifacts.subset, Path(p.paths.recognizer)]
+        inputs += [Path(p.estimators[aim.estimator].file) for aim in p.attrop.attributes.values()]
     with resume("dataset", settings, inputs, artifacts.work) as work:
         summary = generate(
-            generator,
+            arrange_for_inference(generator),
             people,
             perturbation,
             partial(
@@ -61,9 +71,19 @@ def main() -> None:
             made_by="stages/dataset.py",
             quality=quality,
             truncated=s.released,
+            aims=attributes(p, pca, quality),
         )
         if processes().main:
             write_json(artifacts.perturbation, summary)
+
+
+def attributes(p: Params, pca: PCA, quality: int) -> Aims | None:
+    """Return what AttrOP is to do, None for nothing."""
+    if p.attrop is None:
+        return None
+    generator: Vec2Face = open_generator(Path(p.paths.generator))
+    faces = open_source(artifacts.subset, verify=False)
+    return aims_of(p, p.attrop, generator, pca.feature_scale, faces, quality)
 
 
 if __name__ == "__main__":

@@ -58,6 +58,8 @@ Positive = Annotated[float, Field(ge=SMALLEST, le=LARGEST), BeforeValidator(numb
 Weight = Annotated[float, Field(ge=0, le=LARGEST), BeforeValidator(number)]
 Number = Annotated[float, Field(ge=-LARGEST, le=LARGEST), BeforeValidator(number)]
 Edge = Annotated[float, Field(ge=-1, le=2), BeforeValidator(number)]
+Percentile = Annotated[str, StringConstraints(pattern=r"\Ap(100|[0-9]{1,2})\z")]
+"""``p50`` is the median of what an estimator says of real images."""
 Unit = Annotated[str, StringConstraints(pattern=r"\A[a-z][a-z ]*\z", max_length=20)]
 Place = Annotated[str, AfterValidator(_place)]
 Name = Annotated[str, StringConstraints(pattern=r"\A[A-Za-z_][A-Za-z0-9_]*\z", max_length=64)]

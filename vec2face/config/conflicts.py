@@ -1,9 +1,11 @@
 """Values that are possible by themselves and not together: a line for each, with its key."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from vec2face.config.sections import (
+    AttrOP,
+    EstimatorConfig,
     GeneratorConfig,
     Masks,
     RecognizerConfig,
@@ -84,6 +86,25 @@ def in_subset(subset: Subset, seed: int) -> Iterator[str]:
     """Name a seed that the released rule cannot take."""
     if subset.rule == "released" and seed >= 2**32:
         yield f"seed: below 2^32 for subset.rule: released, whose generator takes no {seed}"
+
+
+def in_attrop(attrop: AttrOP | None, estimators: Mapping[str, EstimatorConfig]) -> Iterator[str]:
+    """Name estimators and outputs that AttrOP asks for and nobody has."""
+    for name in ("pose", "quality"):
+        if name not in estimators:
+            yield f"estimators.{name}: is missing; stages read its file"
+    if attrop is None:
+        return
+    for output, aim in attrop.attributes.items():
+        if aim.estimator not in estimators:
+            yield f"attrop.attributes.{output}.estimator: there is no estimators.{aim.estimator}"
+        elif output not in estimators[aim.estimator].gives.outputs:
+            yield f"attrop.attributes.{output}: estimators.{aim.estimator} gives no such output"
+    for number, group in enumerate(attrop.groups):
+        for name in group.aims.keys() - attrop.attributes.keys():
+            yield f"attrop.groups.{number}.aims.{name}: attrop.attributes has no such name"
+    if sum(group.share for group in attrop.groups) > 1 + 1e-9:
+        yield "attrop.groups: their shares sum to more than 1"
 
 
 def in_rendered(rendered: Rendered) -> Iterator[str]:

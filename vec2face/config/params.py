@@ -15,6 +15,7 @@ from vec2face.config import conflicts
 from vec2face.config.bounds import Count, Name, Place, Positive, Seed, Several, Share, number
 from vec2face.config.document import read_yaml
 from vec2face.config.sections import (
+    AttrOP,
     EstimatorConfig,
     GeneratorConfig,
     Paths,
@@ -56,6 +57,7 @@ class Params(Section):
     sigma_unit: Literal["features", "absolute"]
     min_similarity: Annotated[float, Field(ge=-1, lt=1), BeforeValidator(number)]
     sampling: Sampling
+    attrop: AttrOP | None  # which images get attributes, and which; null for none
     training_sets: dict[Name, Place]  # name -> store that a recognizer is trained on
     fr: RecognizerConfig
     estimators: dict[Name, EstimatorConfig]  # of attributes, by name
@@ -148,6 +150,7 @@ class Params(Section):
         yield from conflicts.in_generator(self.generator, self.training, self.subset)
         yield from conflicts.in_masks("sampling", self.sampling.masks)
         yield from conflicts.in_recognizer(self.fr, self.identities, self.images_per_identity)
+        yield from conflicts.in_attrop(self.attrop, self.estimators)
         yield from conflicts.in_rendered(self.rendered)
 
     def doubts(self) -> Iterator[str]:

@@ -16,6 +16,7 @@ from vec2face.config.bounds import (
     Name,
     Number,
     Part,
+    Percentile,
     Place,
     PlaceOrNone,
     Portion,
@@ -208,6 +209,39 @@ class EstimatorConfig(Section):
     network: Literal["onnx", "recognizer", "6drepnet"]  # recognizer: takes what it itself knows
     takes: Takes
     gives: Gives
+
+
+class Aim(Section):
+    """How AttrOP aims at one output of an estimator.
+
+    The error is |value - target| (``signed``), | |value| - target | (``absolute``), or what value
+    lacks of target (``least``).
+    """
+
+    estimator: Name
+    kind: Literal["signed", "absolute", "least"]
+    scale: Positive  # what the error is divided by in the loss, in the output's unit
+    tolerance: Positive  # largest error of a converged image
+
+
+class AimGroup(Section):
+    """Images of each identity that AttrOP makes, and what they are to be."""
+
+    share: Portion  # of an identity's images, at random positions
+    aims: Annotated[dict[Name, Number | Percentile], Field(min_length=1)]
+
+
+class AttrOP(Section):
+    """Attribute operations (equation 5)."""
+
+    attributes: dict[Name, Aim]  # by the name of the output
+    groups: Annotated[list[AimGroup], Field(min_length=1)]
+    steps: Annotated[int, Field(ge=0, le=10**6), BeforeValidator(number)]  # at most, of an attempt
+    rate: Positive  # Adam's, over the features' standard deviation
+    identity: Weight  # of 1 - cosine of the image's feature to the identity vector
+    slots: Size  # samples computed at a time
+    unconverged: Literal["best", "again", "drop"]  # keep the best image, try anew first, leave out
+    attempts: Count  # of a sample, with again
 
 
 class Augmentation(Section):

@@ -13,9 +13,19 @@ from typing import Literal
 import numpy as np
 import torch
 
-from vec2face.dataset.attrop import Networks, Result, Sample, Settings, optimise
+from vec2face.config.params import Params
+from vec2face.config.sections import AttrOP
+from vec2face.dataset.attrop import Attribute, Networks, Result, Sample, Settings, optimise
 from vec2face.dataset.perturbation import shares
+from vec2face.estimators.estimator import Estimator, open_estimator
+from vec2face.faces.images import to_tensor
+from vec2face.faces.source import Source, load_images
+from vec2face.generator.network import Vec2Face
 from vec2face.randomness import stream
+from vec2face.recognizers.features import open_network
+from vec2face.runtime.processes import processes
+
+REAL, BATCH = 1024, 64  # images that percentiles are taken of, and at a time
 
 Vectors = Callable[[np.ndarray, int], np.ndarray]
 """``vectors(samples, again)`` -> (B, D) float32: where samples start, at another attempt."""
@@ -176,3 +186,83 @@ class Aims:
 @lru_cache(maxsize=64)
 def _places(seed: int, identity: int, images: int) -> np.ndarray:
     return stream(seed, "attrop position", identity).permutation(images)
+
+
+def aims_of(
+    p: Params, attrop: AttrOP, generator: Vec2Face, unit: float, faces: Source, quality: int
+) -> Aims:
+    """Open the networks and return what the parameters ask for.
+
+    Args:
+        p: for paths, estimators and counts.
+        attrop: what is asked for.
+        generator: in the form that is trained: the arrangement for inference has no gradient.
+        unit: the standard deviation of a feature dimension.
+        faces: real images, whose percentiles are aimed at.
+        quality: of the JPEGs.
+
+    Raises:
+        InputError: a network is missing or not what the parameters say.
+    """
+    device = processes().device
+    estimators = {
+        name: open_estimator(p.estimators[name], f"estimators.{name}").to(device)
+        for name in sorted({aim.estimator for aim in attrop.attributes.values()})
+    }
+    wanted = {
+        name: float(value[1:])
+        for group in attrop.groups
+        for name, value in group.aims.items()
+        if isinstance(value, str)
+    }
+    seen = _seen(faces, list(estimators.values()), p.image_size, device) if wanted else {}
+
+    def value(name: str, asked: float | str) -> float:
+        if not isinstance(asked, str):
+            return asked
+        return float(np.percentile(seen[name], float(asked[1:])))
+
+    return Aims(
+        p.sampling_seed,
+        p.images_per_identity,
+        [
+            Group(group.share, {name: value(name, asked) for name, asked in group.aims.items()})
+            for group in attrop.groups
+        ],
+        Networks(
+            generator.to(device).requires_grad_(requires_grad=False).eval(),
+            open_network(p.paths.recognizer).to(device),
+            list(estimators.values()),
+            device,
+        ),
+        Settings(
+            [
+                Attribute(name, aim.scale, aim.tolerance, aim.kind)
+                for name, aim in attrop.attributes.items()
+            ],
+            attrop.steps,
+            attrop.rate,
+            unit,
+            attrop.identity,
+            -1.0 if p.sampling.released else p.min_similarity,
+            attrop.slots,
+            quality,
+        ),
+        attrop.unconverged,
+        attrop.attempts,
+    )
+
+
+def _seen(
+    faces: Source, estimators: Sequence[Estimator], size: int, device: torch.device
+) -> dict[str, np.ndarray]:
+    """Return what estimators say of real images, evenly spaced, by output."""
+    rows = np.unique(np.linspace(0, len(faces) - 1, REAL, dtype=int))
+    images = to_tensor(load_images(faces, size, rows))
+    found: dict[str, list[np.ndarray]] = {}
+    with torch.inference_mode():
+        for batch in images.split(BATCH):
+            for estimator in estimators:
+                for name, values in estimator(batch.to(device)).items():
+                    found.setdefault(name, []).append(values.cpu().numpy())
+    return {name: np.concatenate(values) for name, values in found.items()}
