@@ -15,6 +15,7 @@ from vec2face.config.sections import EstimatorConfig
 from vec2face.estimators.estimator import READINGS, cut, open_estimator
 from vec2face.faces.images import to_tensor
 from vec2face.faces.source import load_images, open_source
+from vec2face.recognizers.onnx_export import export
 from vec2face.runtime.files import InputError
 
 DATA = os.environ.get("VEC2FACE_DATA")
@@ -193,3 +194,20 @@ def test_a_real_estimator_of_quality_falls_with_blur():
         sharp, soft = (estimator(x)["quality"] for x in (images, blurred))
     assert sharp.mean() > 0.5
     assert soft.mean() < 0.4
+
+
+def test_batch_norms_keep_their_statistics(tmp_path):
+    """A converted network starts in training mode; it must be left before its first use."""
+    torch.manual_seed(0)
+    layers = torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4), torch.nn.Flatten()
+    net = torch.nn.Sequential(*layers, torch.nn.Linear(144, 2))
+    net[1].running_mean.normal_()
+    net[1].running_var.uniform_(0.5, 2)
+    export(net.eval(), tmp_path / "n.onnx", 8, output="degrees")
+    images = torch.rand(5, 3, 8, 8) * 2 - 1
+    estimator = open_estimator(config(tmp_path / "n.onnx", outputs=("yaw", "pitch")))
+    for _ in range(2):
+        with torch.no_grad():
+            found = estimator(images)
+            both = torch.stack([found["yaw"], found["pitch"]], 1)
+            assert torch.allclose(both, net(images), atol=1e-5)

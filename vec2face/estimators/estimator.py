@@ -155,7 +155,7 @@ def _module(path: Path) -> tuple[nn.Module, int | None]:
     name, side = image_input(model)
     try:
         free = upgraded(free_batch(model))
-        module = convert(free)
+        module = convert(free).eval()
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4
         session = onnxruntime.InferenceSession(free.SerializeToString(), options)
