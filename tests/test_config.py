@@ -2,6 +2,7 @@
 
 import copy
 import math
+import re
 import string
 from pathlib import Path
 from typing import get_args
@@ -30,10 +31,10 @@ SHIPPED = [ROOT / "params.yaml", *sorted((ROOT / "params").glob("*.yaml"))]
 
 
 def keys(content, prefix=""):
-    """All key paths of nested dicts."""
+    """All key paths of nested dicts, but for the names of what an estimator gives."""
     for key, value in content.items():
         yield prefix + key
-        if isinstance(value, dict):
+        if isinstance(value, dict) and key != "outputs":
             yield from keys(value, f"{prefix}{key}.")
 
 
@@ -203,15 +204,21 @@ def at(content, place):
 def fine(name, old, new):
     """Whether documentation allows a bad-looking value where another one of this file stands."""
     if isinstance(new, bool) or new is None:
-        return isinstance(old, bool) if new else name.endswith(("micro_batch", ".seed"))
+        return (
+            isinstance(old, bool)
+            if new
+            else name.endswith(("micro_batch", ".seed", ".side", "attrop"))
+        )
     if new in ("", []):
-        return name in EMPTY
+        return name in EMPTY or name.endswith((".opposite", ".classes"))
     if isinstance(new, int | float):
         return math.isfinite(new) and (
             0 <= new <= 10**9
             or (name.endswith("seed") and 0 <= new < 2**63)
-            or (name in SIGNED and new >= -1)
+            or ((name in SIGNED or ".box." in name or ".mean." in name) and new >= -1)
         )
+    if name.endswith(".mean"):
+        return new == [-1.5]
     return isinstance(new, str) and isinstance(old, str) and new == "x; touch y #"  # a path
 
 
@@ -323,3 +330,32 @@ def test_seeds_of_sampling_and_fr_are_the_experiments_unless_given(load):
     apart = load(seed=5, sampling__seed=6, fr__seed=0)
     assert (apart.seed, apart.sampling_seed, apart.fr_seed) == (5, 6, 0)
     assert Perturbation.of(apart, PCA(np.ones(4), np.eye(4), np.ones(4), 1.0, 4)).seed == 6
+
+
+AIMED = {
+    "attributes": {"yaw": {"estimator": "pose", "kind": "absolute", "scale": 30, "tolerance": 5}},
+    "groups": [{"share": 0.4, "aims": {"yaw": 60}}],
+    "steps": 10, "rate": 0.1, "identity": 1, "slots": 4, "unconverged": "best", "attempts": 1,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"estimators__pose__takes__box": [0.5, 0, 0.5, 1]}, "estimators.pose.takes.box"),
+        ({"estimators__pose__takes__std": [1, 1]}, "estimators.pose.takes.std"),
+        ({"estimators__pose__gives__reading": "expectation"}, "estimators.pose.gives.classes"),
+        ({"estimators__pose__gives__opposite": ["roll"]}, "estimators.pose.gives.opposite"),
+        ({"attrop": AIMED | {"attributes": {}}}, "attrop.groups.0.aims.yaw"),
+        ({"attrop": AIMED | {"groups": 2 * [{"share": 0.6, "aims": {"yaw": 1}}]}}, "attrop.groups"),
+        (
+            {"attrop": AIMED | {"groups": [{"share": 0.6, "aims": {"yaw": "p101"}}]}},
+            "attrop.groups",
+        ),
+        ({"attrop": AIMED | {"steps": -1}}, "attrop.steps"),
+    ],
+)
+def test_what_attrop_and_estimators_cannot_do_is_named(load, changes, named):
+    assert load(attrop=AIMED).attrop.groups[0].aims == {"yaw": 60}
+    with pytest.raises(InputError, match=re.escape(named)):
+        load(**changes)

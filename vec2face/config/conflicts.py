@@ -93,6 +93,18 @@ def in_attrop(attrop: AttrOP | None, estimators: Mapping[str, EstimatorConfig]) 
     for name in ("pose", "quality"):
         if name not in estimators:
             yield f"estimators.{name}: is missing; stages read its file"
+    for name, estimator in estimators.items():
+        left, top, right, bottom = estimator.takes.box
+        if left >= right or top >= bottom:
+            yield f"estimators.{name}.takes.box: left < right and top < bottom, in sides of a face"
+        for key in ("mean", "std"):
+            if len(getattr(estimator.takes, key)) == 2:
+                yield f"estimators.{name}.takes.{key}: one number, or one for each of three channels"
+        gives = estimator.gives
+        if (gives.reading == "expectation") != bool(gives.classes):
+            yield f"estimators.{name}.gives.classes: for the reading expectation, and for no other"
+        for output in sorted(set(gives.opposite) - gives.outputs.keys()):
+            yield f"estimators.{name}.gives.opposite: {output} is none of its outputs"
     if attrop is None:
         return
     for output, aim in attrop.attributes.items():
