@@ -192,6 +192,7 @@ BAD = [
     *(True, None, "", " ", "x; touch y #", "a\0b", "x" * 2000, {}, {"a": 1}, [], [[]], [-1.5]),
 ]
 EMPTY = ("training.lpips_weights", "fr.widths", "fr.milestones")  # may be "" or []
+NULLS = ("micro_batch", ".seed", ".side", "attrop")
 SIGNED = ("tau", "min_similarity")  # cosines
 
 
@@ -204,11 +205,7 @@ def at(content, place):
 def fine(name, old, new):
     """Whether documentation allows a bad-looking value where another one of this file stands."""
     if isinstance(new, bool) or new is None:
-        return (
-            isinstance(old, bool)
-            if new
-            else name.endswith(("micro_batch", ".seed", ".side", "attrop"))
-        )
+        return isinstance(old, bool) if new else name.endswith(NULLS)
     if new in ("", []):
         return name in EMPTY or name.endswith((".opposite", ".classes"))
     if isinstance(new, int | float):
@@ -349,7 +346,7 @@ AIMED = {
         ({"attrop": AIMED | {"attributes": {}}}, "attrop.groups.0.aims.yaw"),
         ({"attrop": AIMED | {"groups": 2 * [{"share": 0.6, "aims": {"yaw": 1}}]}}, "attrop.groups"),
         (
-            {"attrop": AIMED | {"groups": [{"share": 0.6, "aims": {"yaw": "p101"}}]}},
+            {"attrop": AIMED | {"groups": [{"share": 1, "aims": {"yaw": "p101"}}]}},
             "attrop.groups",
         ),
         ({"attrop": AIMED | {"steps": -1}}, "attrop.steps"),

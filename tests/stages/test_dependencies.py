@@ -48,7 +48,9 @@ def test_paths_of_dvc_yaml_are_the_artefacts():
     named = {
         path
         for path in named
-        if not path.startswith(("${paths", "${item}", "data/code", "models/rendered/"))
+        if not path.startswith(
+            ("${paths", "${estimators", "${item}", "data/code", "models/rendered/")
+        )
     }
     assert named - {"stages", "vec2face", *known} == set()
 

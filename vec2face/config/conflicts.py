@@ -99,7 +99,7 @@ def in_attrop(attrop: AttrOP | None, estimators: Mapping[str, EstimatorConfig]) 
             yield f"estimators.{name}.takes.box: left < right and top < bottom, in sides of a face"
         for key in ("mean", "std"):
             if len(getattr(estimator.takes, key)) == 2:
-                yield f"estimators.{name}.takes.{key}: one number, or one for each of three channels"
+                yield f"estimators.{name}.takes.{key}: one number, or three for the channels"
         gives = estimator.gives
         if (gives.reading == "expectation") != bool(gives.classes):
             yield f"estimators.{name}.gives.classes: for the reading expectation, and for no other"
