@@ -3,10 +3,10 @@
     python -m stages.dataset
 
 Reads data/identities.npy, models/pca.npz (scale and shape of features), the generator at
-paths.generator and, for AttrOP, recognizer, estimators and data/subset; writes data/generated (a
-FaceStore), data/generated_vectors.npy and reports/perturbation.json (how often a vector was drawn
-again, and how AttrOP fared). Several processes share the work, and a killed run goes on where it
-stopped.
+paths.generator and, for AttrOP, the recognizer, the estimators and the faces at paths.pca_faces;
+writes data/generated (a FaceStore), data/generated_vectors.npy and reports/perturbation.json (how
+often a vector was drawn again, and how AttrOP fared). Several processes share the work, and a
+killed run goes on where it stopped.
 """
 
 from functools import partial
@@ -19,7 +19,7 @@ from vec2face.dataset.aims import Aims, aims_of
 from vec2face.dataset.generate import generate
 from vec2face.dataset.perturbation import Perturbation
 from vec2face.faces.reading import read_array
-from vec2face.faces.source import open_source
+from vec2face.faces.source import open_readable
 from vec2face.generator.inference import arrange_for_inference
 from vec2face.generator.masks import masks
 from vec2face.generator.network import Vec2Face
@@ -55,7 +55,7 @@ def main() -> None:
     if p.attrop is not None:
         estimators = {name: e.model_dump(mode="json") for name, e in p.estimators.items()}
         settings += [p.attrop.model_dump(mode="json"), estimators]
-        inputs += [artifacts.subset, Path(p.paths.recognizer)]
+        inputs += [Path(p.paths.pca_faces), Path(p.paths.recognizer)]
         inputs += [Path(p.estimators[aim.estimator].file) for aim in p.attrop.attributes.values()]
     with resume("dataset", settings, inputs, artifacts.work) as work:
         summary = generate(
@@ -82,7 +82,7 @@ def attributes(p: Params, pca: PCA, quality: int) -> Aims | None:
     if p.attrop is None:
         return None
     generator: Vec2Face = open_generator(Path(p.paths.generator))
-    faces = open_source(artifacts.subset, verify=False)
+    faces = open_readable(Path(p.paths.pca_faces), corrupt=p.subset.corrupt)
     return aims_of(p, p.attrop, generator, pca.feature_scale, faces, quality)
 
 
