@@ -15,6 +15,7 @@ from vec2face.config import conflicts
 from vec2face.config.bounds import Count, Name, Place, Positive, Seed, Several, Share, number
 from vec2face.config.document import read_yaml
 from vec2face.config.sections import (
+    Certificates,
     GeneratorConfig,
     Paths,
     RecognizerConfig,
@@ -54,7 +55,11 @@ class Params(Section):
     # Of the noise in units of the features' standard deviation, or as it is (paper, released).
     sigma_unit: Literal["features", "absolute"]
     min_similarity: Annotated[float, Field(ge=-1, lt=1), BeforeValidator(number)]
+    # Sets of real people; identity vectors keep away from the mean feature of each of them.
+    away_from: list[Place]
+    away_cosine: Annotated[float, Field(gt=-1, le=1), BeforeValidator(number)]
     sampling: Sampling
+    certificates: Certificates
     training_sets: dict[Name, Place]  # name -> store that a recognizer is trained on
     fr: RecognizerConfig
     rendered: Rendered
