@@ -99,7 +99,10 @@ def judge(
         least = min(least, float(found["own"].min()))
         at = int(margin.argmin())
         if margin[at] < smallest:
-            smallest, pair = float(margin[at]), (first + at, int(identities.labels[found["place"][at]]))
+            smallest, pair = (
+                float(margin[at]),
+                (first + at, int(identities.labels[found["place"][at]])),
+            )
     return Verdict(len(vectors), wrong, smallest, pair, least, inside)
 
 
