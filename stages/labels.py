@@ -3,8 +3,9 @@
     python -m stages.labels
 
 Reads data/generated with its vectors, data/identities.npy and both recognizers; writes
-data/image_features (of all generated images under both) and reports/labels.json, and fails if a
-vector is nearer to another identity, or more features than certificates.mislabelled_features allows.
+data/image_features (of all generated images under both) and reports/labels.json. It fails if a
+vector is nearer to another identity, or more features than certificates.mislabelled_features
+allows.
 
 Several processes share features and comparisons, and a killed run goes on where it stopped.
 """

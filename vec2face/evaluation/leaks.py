@@ -3,8 +3,8 @@
 The nearest of many strangers is fairly alike by chance alone, so a cosine says nothing without a
 baseline. It is made of the generator's training people, who are known to be different people:
 each of them meets all the others (``Baseline``). The threshold is what a stated share of them
-exceeds. How many true leaks lie above it, the power, is read off the same people: half of a person's
-images are the leak, the other half the person in the set.
+exceeds. How many true leaks lie above it, the power, is read off the same people: half of a
+person's images are the leak, the other half the person in the set.
 
 A generated person is a vector, the mean of its images' features, or a single image. Sets with
 labels are searched by person (mean features), benchmarks by face, since they do not say who is who.
