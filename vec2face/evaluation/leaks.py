@@ -80,7 +80,8 @@ class Baseline:
             images: whether single images look for themselves in it, or people.
         """
         found, met = self._strangers(images, known.faces)
-        alike = int((1 - (1 - rate) ** (met / len(known.crowd))) * len(found))
+        share = 1 - (1 - rate) ** (met / len(known.crowd))
+        alike = int(round(share * len(found), 9))  # 0.05 of 300 is 15, however it rounds
         return float(np.sort(found)[::-1][min(alike, len(found) - 1)])
 
     def power(self, threshold: float, *, images: bool, faces: bool) -> float:
