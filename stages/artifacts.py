@@ -39,6 +39,9 @@ class Artifacts:
         self.curves = reports / "curves"
         self.generated_features = data / "generated_features.npy"  # measure
         self.quality = reports / "quality.json"
+        self.image_features = data / "image_features"  # labels
+        self.labels = reports / "labels.json"
+        self.leaks = reports / "leaks.json"  # leaks
         self.evaluation = reports / "evaluation.json"  # evaluate
         self.roc = self.curves / "roc.csv"
         self.metrics = reports / "metrics.json"  # report
@@ -51,6 +54,10 @@ class Artifacts:
         self.rendered_benchmarks = self.rendered / "benchmarks"
         self.rendered_benchmarks_attributes = self.rendered / "benchmarks-attributes"
         self.rendered_estimators = models / "rendered"
+
+    def features_of_images(self, prefix: str) -> Path:
+        """Return the features of the generated images: of the loss's recognizer, or ``second_``."""
+        return self.image_features / f"{prefix}features.npy"
 
     @property
     def folders(self) -> tuple[Path, ...]:

@@ -1,4 +1,4 @@
-"""Stage 11, evaluation: ten-fold verification of every recognizer on every benchmark.
+"""Stage 13, evaluation: ten-fold verification of every recognizer on every benchmark.
 
     python -m stages.evaluate
 

@@ -1,4 +1,4 @@
-"""Stage 12, tables and report: everything measured, for people to read.
+"""Stage 14, tables and report: everything measured, for people to read.
 
     python -m stages.report
 
@@ -28,7 +28,13 @@ def main() -> None:
     """Write the report."""
     p = Params.load(artifacts.params)
     evaluation = read_evaluation(artifacts.evaluation)
-    others = (artifacts.certificate, artifacts.perturbation, artifacts.quality)
+    others = (
+        artifacts.certificate,
+        artifacts.perturbation,
+        artifacts.quality,
+        artifacts.labels,
+        artifacts.leaks,
+    )
     metrics = flat_metrics(evaluation, *map(read_json, others))
     write_json(artifacts.metrics, metrics)
 

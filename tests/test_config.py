@@ -86,6 +86,10 @@ def load(tmp_path):
         ({"image_size": 112}, "generator.channels"),
         ({"generator__encoder_heads": 7}, "encoder_heads"),
         ({"identities": 0}, "identities"),
+        ({"away_from": "faces"}, "away_from"),
+        ({"away_from": ["/proc"]}, "away_from.0"),
+        ({"away_cosine": 1.1}, "away_cosine"),
+        ({"certificates__false_alarm_rate": 0}, "certificates.false_alarm_rate"),
         ({"fr__augment__flip": 2}, "fr.augment.flip"),
         ({"fr__augment__least_window": 0}, "fr.augment.least_window"),
         ({"fr__augment__photometric_change": 2}, "fr.augment.photometric_change"),
@@ -191,9 +195,9 @@ BAD = [
     *(math.nan, math.inf, -math.inf, -1, -0.5, -1e300, 1e300, 2**63, 10**12, 10**400),
     *(True, None, "", " ", "x; touch y #", "a\0b", "x" * 2000, {}, {"a": 1}, [], [[]], [-1.5]),
 ]
-EMPTY = ("training.lpips_weights", "fr.widths", "fr.milestones")  # may be "" or []
+EMPTY = ("training.lpips_weights", "fr.widths", "fr.milestones", "away_from")  # may be "" or []
 NULLS = ("micro_batch", ".seed", ".side", "attrop")
-SIGNED = ("tau", "min_similarity")  # cosines
+SIGNED = ("tau", "min_similarity", "away_cosine")  # cosines
 
 
 def at(content, place):

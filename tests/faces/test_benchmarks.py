@@ -7,7 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vec2face.faces.benchmarks import find_benchmarks, load_benchmark, save_benchmark
+from vec2face.faces.benchmarks import (
+    BenchmarkFaces,
+    find_benchmarks,
+    load_benchmark,
+    save_benchmark,
+)
 from vec2face.runtime.files import InputError
 
 IMAGES = [b"\xff\xd8 one", b"two\0", b"three \x80", b"\n"]
@@ -362,3 +367,14 @@ def test_benchmarks_are_found_by_name(tmp_path):
         load_benchmark(tmp_path / "other.zip")
     with pytest.raises(InputError, match="no benchmark"):
         load_benchmark(tmp_path / "empty")
+
+
+def test_every_different_picture_of_all_benchmarks_is_there_once(tmp_path):
+    images = [b"picture %d" % (i % 30) for i in range(40)]
+    save_benchmark(tmp_path / "a.bin", images, [True, False] * 10)
+    save_benchmark(tmp_path / "b.bin", [b"new"] + images[1:], [True, False] * 10)
+    faces = BenchmarkFaces(tmp_path)
+    assert [faces.encoded(i) for i in range(len(faces))] == [*images[:30], b"new"]
+    assert faces.labels.tolist() == list(range(31))
+    assert faces.where(3) == f"{tmp_path / 'a.bin'}: picture 3"
+    assert faces.where(30) == f"{tmp_path / 'b.bin'}: picture 0"

@@ -11,6 +11,7 @@ from vec2face.identities.filter import (
     GreedyFilter,
     Sampled,
     certificate,
+    keep_away,
     sample_identities,
 )
 from vec2face.runtime.files import InputError
@@ -180,3 +181,25 @@ def test_certificate_tells_the_truth_and_refuses_a_false_sample():
     assert (record["norm_min"], record["norm_mean"]) == (1, pytest.approx(8 / 3))
     with pytest.raises(InputError, match=r"identities 0 and 1 have cosine 0.6"):
         certificate(Sampled(vectors, np.array([0, 1, 3]), 4), 0.5, seed=7)
+
+
+def test_identities_away_from_real_people_are_those_of_the_one_by_one_rule(monkeypatch):
+    monkeypatch.setattr(identities, "BLOCK", 64)
+    vectors, real = skewed(3000, decay=0.95), skewed(40, decay=0.95, seed=9)
+    unit, people = (
+        v.astype(np.float64) / np.linalg.norm(v.astype(np.float64), axis=1, keepdims=True)
+        for v in (vectors, real)
+    )
+    near = (unit @ people.T).max(1) > 0.4
+    expected = np.flatnonzero(~near)[one_by_one(vectors[~near], 0.3)][:30]
+    away = keep_away(real, 0.4)
+    sampled = sample_identities(lambda i, n: vectors[i : i + n], 30, 0.3, 3000, away)
+    assert sampled.candidates.tolist() == expected.tolist()
+    assert sampled.turned_away == near[: sampled.drawn].sum() > 0
+    record = certificate(sampled, 0.3, 0, away)
+    largest = (unit[expected] @ people.T).max()
+    assert record["away_largest_cosine"] == pytest.approx(largest, abs=1e-14)
+    assert (record["away_people"], record["turned_away"]) == (40, sampled.turned_away)
+    false = Sampled(real[:1] + vectors[:1] * 1e-3, np.zeros(1, int), 1)
+    with pytest.raises(InputError, match="identity 0 and real person 0"):
+        certificate(false, 0.3, 0, away)

@@ -65,6 +65,8 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (reports / "sampling.json").write_text(json.dumps({"seed": 1, "largest_cosine": 0.29}))
     (reports / "perturbation.json").write_text(json.dumps({"draws": 13}))
     (reports / "quality.json").write_text(json.dumps({"separated_share": 0.95}))
+    (reports / "labels.json").write_text(json.dumps({"mislabelled_vectors": 0}))
+    (reports / "leaks.json").write_text(json.dumps({"overlap_training_pca": 1}))
     for training in ("generator", "fr_generated", "fr_real"):
         (reports / "curves" / f"{training}.csv").write_text("step,loss\n0,1.0\n1,0.5\n2,0.25\n")
     (reports / "curves" / "roc.csv").write_text(
@@ -91,6 +93,7 @@ def test_outputs_are_complete_and_the_same_twice(run: Path) -> None:
     assert metrics["recovery"] == pytest.approx(0.75)
     assert metrics["separated_share"] == 0.95
     assert metrics["draws"] == 13
+    assert (metrics["mislabelled_vectors"], metrics["overlap_training_pca"]) == (0, 1)
     assert "seed" not in metrics
 
     names = {n for n in first if n.startswith("figures/")}

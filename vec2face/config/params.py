@@ -16,6 +16,7 @@ from vec2face.config.bounds import Count, Name, Place, Positive, Seed, Several, 
 from vec2face.config.document import read_yaml
 from vec2face.config.sections import (
     AttrOP,
+    Certificates,
     EstimatorConfig,
     GeneratorConfig,
     Paths,
@@ -56,8 +57,12 @@ class Params(Section):
     # Of the noise in units of the features' standard deviation, or as it is (paper, released).
     sigma_unit: Literal["features", "absolute"]
     min_similarity: Annotated[float, Field(ge=-1, lt=1), BeforeValidator(number)]
+    # Sets of real people; identity vectors keep away from the mean feature of each of them.
+    away_from: list[Place]
+    away_cosine: Annotated[float, Field(gt=-1, le=1), BeforeValidator(number)]
     sampling: Sampling
     attrop: AttrOP | None  # which images get attributes, and which; null for none
+    certificates: Certificates
     training_sets: dict[Name, Place]  # name -> store that a recognizer is trained on
     fr: RecognizerConfig
     estimators: dict[Name, EstimatorConfig]  # of attributes, by name

@@ -244,6 +244,13 @@ class AttrOP(Section):
     attempts: Count  # of a sample, with again
 
 
+class Certificates(Section):
+    """What is proved of the generated set, and how far it may fall short."""
+
+    mislabelled_features: Share  # largest share of images nearer to another identity
+    false_alarm_rate: Portion  # share of strangers that a leak's threshold may let through
+
+
 class Augmentation(Section):
     """Augmentation of a recognizer's training images: how often each change is made, how far."""
 

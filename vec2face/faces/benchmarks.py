@@ -182,3 +182,38 @@ def _name(path: Path) -> str:
             f"{path}: {name!r} is no plain name; rename it, with letters, digits, spaces, _ and -"
         )
     return name
+
+
+class BenchmarkFaces:
+    """Every different picture of a folder's benchmarks, once, as a source of faces.
+
+    Nobody is named in a benchmark, so each picture has a label of its own.
+
+    Raises:
+        InputError: as ``load_benchmark`` and ``find_benchmarks``.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self.name = "benchmarks"
+        places: dict[bytes, str] = {}
+        for file in find_benchmarks(path).values():
+            for i, image in enumerate(load_benchmark(file).images):
+                places.setdefault(image, f"{file}: picture {i}")
+        self._images, self._places = list(places), list(places.values())
+        self.labels = np.arange(len(self._images))
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+        return len(self._images)
+
+    def encoded(self, i: int) -> bytes:
+        """Return picture i as it is stored."""
+        return self._images[i]
+
+    def feature(self, i: int) -> np.ndarray | None:
+        """Return nothing: benchmarks hold no features."""
+        return None
+
+    def where(self, i: int) -> str:
+        """Name picture i for an error message."""
+        return self._places[i]

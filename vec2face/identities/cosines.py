@@ -58,6 +58,11 @@ class Rows:
         """Return some of the rows, by a mask or by indices."""
         return type(self)(self.raw[which], self.unit[torch.from_numpy(which)])
 
+    @property
+    def error(self) -> float:
+        """The largest error of a product of two of them, or of one with another such row."""
+        return _margin(self.raw.shape[1], self.unit.dtype)
+
 
 class Kept:
     """Vectors among which no two have a cosine above ``tau``.

@@ -173,6 +173,8 @@ def pipeline_cost(
     judge = _discriminator_cost(d.width, d.kernels, p.image_size, t.released)
     faces = p.subset.identities * p.subset.images_per_identity
     made = p.identities * p.images_per_identity
+    # Whom the generated people are compared with; of a set without labels, at most its images.
+    real = p.subset.identities + pca_images + benchmark_images
     jpeg = JPEG_BYTES_PER_PIXEL * p.image_size**2
     row = 4.0 * 512
 
@@ -213,6 +215,19 @@ def pipeline_cost(
             for which in p.training_sets
         ),
         StageCost("measure", min(made, 20_000) * judges),
+        StageCost(
+            "labels",
+            made * judges + 3 * 2 * 512.0 * made * p.identities,  # vectors, and features twice
+            2 * made * row,
+            3 * p.identities * row,
+        ),
+        StageCost(
+            "leaks",
+            (pca_images + benchmark_images) * teacher.forward
+            + 2 * 512.0 * (made + 2 * p.identities) * real,
+            0.0,
+            pca_images * row,
+        ),
         StageCost(
             "evaluate", 2 * benchmark_images * ((1 + len(p.training_sets)) * fr.forward + judges)
         ),
