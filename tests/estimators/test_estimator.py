@@ -11,7 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 from scipy.spatial.transform import Rotation
 from torch.nn import functional
 
-from vec2face.config.sections import EstimatorConfig
+from vec2face.config.attributes import EstimatorConfig
 from vec2face.estimators.estimator import READINGS, cut, open_estimator
 from vec2face.faces.images import to_tensor
 from vec2face.faces.source import load_images, open_source

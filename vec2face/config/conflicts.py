@@ -3,9 +3,8 @@
 import math
 from collections.abc import Iterator, Mapping
 
+from vec2face.config.attributes import AttrOP, EstimatorConfig
 from vec2face.config.sections import (
-    AttrOP,
-    EstimatorConfig,
     GeneratorConfig,
     Masks,
     RecognizerConfig,

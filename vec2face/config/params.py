@@ -12,12 +12,11 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 
 from vec2face.config import conflicts
+from vec2face.config.attributes import AttrOP, EstimatorConfig
 from vec2face.config.bounds import Count, Name, Place, Positive, Seed, Several, Share, number
 from vec2face.config.document import read_yaml
 from vec2face.config.sections import (
-    AttrOP,
     Certificates,
-    EstimatorConfig,
     GeneratorConfig,
     Paths,
     RecognizerConfig,

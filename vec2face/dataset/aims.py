@@ -13,8 +13,8 @@ from typing import Literal
 import numpy as np
 import torch
 
+from vec2face.config.attributes import AttrOP
 from vec2face.config.params import Params
-from vec2face.config.sections import AttrOP
 from vec2face.dataset.attrop import Attribute, Networks, Result, Sample, Settings, optimise
 from vec2face.dataset.perturbation import shares
 from vec2face.estimators.estimator import Estimator, open_estimator

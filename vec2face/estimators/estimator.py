@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from vec2face.config.sections import EstimatorConfig, Gives
+from vec2face.config.attributes import EstimatorConfig, Gives
 from vec2face.estimators.pose import SixDRepNet, euler_angles, load_pose
 from vec2face.recognizers.features import open_network
 from vec2face.recognizers.onnx_graph import free_batch, image_input, read_model, upgraded
