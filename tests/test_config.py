@@ -31,10 +31,10 @@ SHIPPED = [ROOT / "params.yaml", *sorted((ROOT / "params").glob("*.yaml"))]
 
 
 def keys(content, prefix=""):
-    """All key paths of nested dicts, but for the names of what an estimator gives."""
+    """All key paths of nested dicts, but for what AttrOP does and estimators give."""
     for key, value in content.items():
         yield prefix + key
-        if isinstance(value, dict) and key != "outputs":
+        if isinstance(value, dict) and key not in ("attrop", "outputs"):
             yield from keys(value, f"{prefix}{key}.")
 
 
@@ -197,6 +197,7 @@ BAD = [
 ]
 EMPTY = ("training.lpips_weights", "fr.widths", "fr.milestones", "away_from")  # may be "" or []
 NULLS = ("micro_batch", ".seed", ".side", "attrop")
+FREE = (".box.", ".mean.", ".aims.")  # numbers of either sign
 SIGNED = ("tau", "min_similarity", "away_cosine")  # cosines
 
 
@@ -216,7 +217,7 @@ def fine(name, old, new):
         return math.isfinite(new) and (
             0 <= new <= 10**9
             or (name.endswith("seed") and 0 <= new < 2**63)
-            or ((name in SIGNED or ".box." in name or ".mean." in name) and new >= -1)
+            or ((name in SIGNED or any(free in name for free in FREE)) and new >= -1)
         )
     if name.endswith(".mean"):
         return new == [-1.5]
