@@ -51,7 +51,7 @@ install:
 	@"$(PYTHON)" -c '$(FITS)' 2>/dev/null || { echo "error: Python 3.11, 3.12 or 3.13 is needed;" \
 		"found: $(or $(PYTHON),none of them). Install one, or name one:" \
 		"make PYTHON=/path/to/python3.13" >&2; exit 1; }
-	@.venv/bin/python -m pip --version >/dev/null 2>&1 || "$(PYTHON)" -m venv --clear .venv
-	@echo "installing the packages of requirements.txt into .venv (7 GB; minutes)"
+	@.venv/bin/python -m pip --version >/dev/null 2>&1 || "$(PYTHON)" -m venv .venv
+	@echo "installing the packages of requirements.txt into .venv, which takes minutes"
 	.venv/bin/python -m pip install --disable-pip-version-check --quiet -r requirements.txt
 	@cp requirements.txt $(REQUIREMENTS)
