@@ -21,8 +21,9 @@ REQUIREMENTS = .venv/requirements.txt
 repro: env
 	dvc repro
 
+# On up to eight cores at once.
 test: env
-	pytest
+	pytest -n auto --maxprocesses 8
 
 # The tests whose outcome could depend on how a processor rounds.
 rounding: env

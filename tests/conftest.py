@@ -1,8 +1,10 @@
 """What tests of several folders share."""
 
+import os
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import HealthCheck, settings
 
 from vec2face.rendered.geometry import download_and_bake
@@ -10,6 +12,9 @@ from vec2face.rendered.geometry import download_and_bake
 # No test is timed: a busy machine must not fail one.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    torch.set_num_threads(1)  # the workers have one core each
 
 
 @pytest.fixture(scope="session")
