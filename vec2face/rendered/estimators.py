@@ -81,7 +81,7 @@ def recognizer_configs(epochs: int) -> dict[str, tuple[int, RecognizerConfig]]:
 
 
 def equalise(
-    recognizer: IResNet, images: np.ndarray, labels: np.ndarray, power: float = 0.375
+    recognizer: IResNet, images: np.ndarray, labels: np.ndarray, power: float = 0.45
 ) -> None:
     """Turn the features so that identities fill more dimensions, in place.
 
