@@ -1,6 +1,6 @@
 """The vectors of one identity's images: v_im = v_id + N(0, sigma) (paper, section 3.2, equation 4).
 
-Or, as in IDperturb (Boutros et al., CVPR 2026), v_id turned by a random angle in a random direction.
+Or, after IDperturb (Boutros et al., CVPR 2026), v_id turned by a random angle.
 
 A mixture of sigma values is spread over *each* identity's images by exact shares, smallest index
 first. A vector whose cosine with its identity's falls below the least similarity is drawn again,
