@@ -36,7 +36,12 @@ def readings(run: Perturbation, identities: np.ndarray) -> None:
     for sigma_is in ("std", "variance"):
         for sigma_unit in ("features", "absolute"):
             free = replace(
-                run, sigma_is=sigma_is, sigma_unit=sigma_unit, min_similarity=-1.0, rescale=False
+                run,
+                sigma_is=sigma_is,
+                sigma_unit=sigma_unit,
+                max_angle=None,
+                min_similarity=-1.0,
+                rescale=False,
             )
             vectors, _ = free.vectors(identities, range(count))
             near = cosines(vectors, owners)

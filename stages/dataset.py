@@ -50,7 +50,7 @@ def main() -> None:
         )
     shared = RELEASED_BATCH if s.released or generator.config.released else 1
     quality = RELEASED_QUALITY if s.released else s.jpeg_quality
-    settings = [repr(perturbation), s.noise, ratios, quality, s.released]
+    settings = [repr(perturbation), p.perturbation, ratios, quality, s.released]
     inputs = [artifacts.identities, artifacts.pca, file]
     if p.attrop is not None:
         estimators = {name: e.model_dump(mode="json") for name, e in p.estimators.items()}

@@ -14,7 +14,9 @@ from torch.distributed import TCPStore
 
 from vec2face.runtime.processes import join
 
-STAGES = ("subset", "features", "pca", "identities", "dataset", "measure", "evaluate")
+STAGES = (
+    "subset", "features", "pca", "identities", "dataset", "measure", "labels", "leaks", "evaluate",
+)  # fmt: skip
 _ONE_THREAD = {"OMP_NUM_THREADS": "1", "VEC2FACE_THREADS": "1"}
 _server = multiprocessing.get_context("forkserver")
 _server.set_forkserver_preload(

@@ -81,6 +81,11 @@ def load(tmp_path):
         ({"sigma": [0.3], "sigma_share": [0.5, 0.5]}, "sigma_share"),
         ({"sigma": [-0.3], "sigma_share": [1.0]}, "sigma"),
         ({"sigmma": 0.3}, "sigmma"),
+        ({"perturbation": "isotropic"}, "perturbation: .*'gaussian', 'within' or 'angular'"),
+        ({"max_angle": 0}, "max_angle"),
+        ({"max_angle": 181}, "max_angle"),
+        ({"max_angle": True}, "max_angle: .*not true or false"),
+        ({"sampling__noise": "within"}, "sampling.noise"),
         ({"training__lr": "fast"}, "training.lr"),
         ({"image_size": 64}, "image_size"),
         ({"image_size": 112}, "generator.channels"),
@@ -304,6 +309,8 @@ def test_doubtful_choices_are_named_and_allowed(load):
     assert many.startswith("fr.batch: 1000000000 is above the 6400 images")
     (unused,) = load(sampling={**SMOKE.sampling.model_dump(), "released": True}).doubts()
     assert "min_similarity and sampling.jpeg_quality are not used" in unused
+    (unused,) = load(perturbation="angular").doubts()
+    assert "sigma, sigma_... and sampling.rescale are not used" in unused
 
 
 def test_names_that_the_file_may_give_are_those_of_the_library():

@@ -6,11 +6,14 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import ks_2samp, kurtosis
+from scipy.linalg import expm
+from scipy.stats import beta, ks_2samp, kstest, kurtosis, uniform
 
 from vec2face.config.params import Params
 from vec2face.dataset.perturbation import Perturbation, acceptance, shaped, shares
+from vec2face.identities.cosines import cosines
 from vec2face.identities.pca import PCA
+from vec2face.randomness import stream
 from vec2face.runtime.files import InputError
 
 
@@ -251,14 +254,151 @@ def test_the_chance_of_shaped_noise_is_that_of_its_draws():
     )
 
 
-def test_shaped_noise_needs_people_who_were_seen_twice(tmp_path):
-    content = yaml.safe_load(Path("params.yaml").read_text())
-    content["sampling"]["noise"] = "within"
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump(content))
-    p = Params.load(tmp_path / "params.yaml")
+@pytest.fixture
+def chosen(tmp_path):
+    def load(**changes):
+        content = yaml.safe_load(Path("params.yaml").read_text()) | changes
+        (tmp_path / "params.yaml").write_text(yaml.safe_dump(content))
+        return Params.load(tmp_path / "params.yaml")
+
+    return load
+
+
+def test_shaped_noise_needs_people_who_were_seen_twice(chosen):
+    p = chosen(perturbation="within")
     once = PCA(np.zeros(4), np.eye(4), np.ones(4), 1.0, 4)
-    with pytest.raises(InputError, match=r"sampling\.noise: within needs two images"):
+    with pytest.raises(InputError, match=r"perturbation: within needs two images"):
         Perturbation.of(p, once)
     twice = PCA(np.zeros(4), np.eye(4), np.ones(4), 1.0, 4, np.diag([4.0, 2, 1, 1]))
     axes = Perturbation.of(p, twice).axes
     assert np.allclose(axes @ axes, np.diag([2, 1, 0.5, 0.5]))
+
+
+def turning(**changes):
+    """No sigma could pass for what turns vectors."""
+    return mixture(**{"sigma": [1e6], "share": [1.0], "max_angle": 53.13, **changes})
+
+
+def angles(vectors, one):
+    """Degrees between vectors (n, D) and (1, D)."""
+    return np.degrees(np.arccos(cosine(vectors, one)))
+
+
+@pytest.mark.parametrize("dimension", [2, 16, 512])
+@pytest.mark.parametrize(
+    ("bound", "least"), [(53.13, 0.5), (5, 0.5), (180, -1.0), (53.13, 0.9), (180, 0.5)]
+)
+def test_angles_are_uniform_up_to_the_bound_and_the_least_similarity(dimension, bound, least):
+    one = people(1, dimension)
+    run = turning(images_per_identity=2000, max_angle=bound, min_similarity=least)
+    vectors, draws = run.vectors(one, range(2000))
+    widest = min(bound, np.degrees(np.arccos(least)))
+    assert kstest(angles(vectors, one), uniform(0, widest).cdf).pvalue > 0.001
+    chance = widest / bound
+    assert run.chances(one[0]) == {bound: pytest.approx(chance)}
+    deviation = np.sqrt(1 - chance) / chance / np.sqrt(2000)  # of a geometric number's mean
+    assert draws.mean() == pytest.approx(1 / chance, abs=5 * deviation + 0.002)
+
+
+def test_directions_are_uniform_across_the_identity():
+    """A coordinate of a uniform unit vector of d dimensions: its square is Beta(1/2, (d-1)/2)."""
+    one = people(1, 12)
+    vectors = turning(images_per_identity=4000).vectors(one, range(4000))[0].astype(np.float64)
+    # Coordinates along the identity and across it, by a basis that has the identity as its first.
+    basis = np.linalg.qr(np.column_stack([one[0], np.eye(12)[:, 1:]]))[0]
+    across = (vectors @ basis)[:, 1:]
+    across /= np.linalg.norm(across, axis=1, keepdims=True)
+    for coordinate in across.T:
+        assert kstest(coordinate**2, beta(0.5, 5).cdf).pvalue > 0.001
+        assert (coordinate > 0).mean() == pytest.approx(0.5, abs=0.04)
+    assert np.abs(across.T @ across / 4000 - np.eye(11) / 11).max() < 0.012
+    sides = np.sign(across[:, :1] * across[:, 1:])  # coordinates have their signs independently
+    assert np.abs(sides.mean(0)).max() < 0.08
+    turn = angles(vectors, one)
+    assert np.abs(np.corrcoef(turn, across.T)[0, 1:]).max() < 0.08  # and angles, of directions
+
+
+def test_a_vector_is_the_identity_rotated_in_a_plane():
+    """By the matrix exponential; the plane is that of the identity and the drawn numbers."""
+    ids = people(3, 16)
+    vectors, _ = turning(max_angle=150, min_similarity=-1.0).vectors(ids, range(30))
+    for s in range(30):
+        random = stream(5, "perturbation", s // 10, s % 10, 0)
+        normal, angle = random.standard_normal(16), random.random() * np.radians(150)
+        identity = ids[s // 10].astype(np.float64)
+        e, u = np.linalg.qr(np.column_stack([identity, normal]))[0].T
+        e, u = e * np.sign(e @ identity), u * np.sign(u @ normal)
+        rotated = expm(angle * (np.outer(u, e) - np.outer(e, u))) @ identity
+        np.testing.assert_allclose(vectors[s], rotated, atol=1e-6)
+
+
+@given(
+    bound=st.floats(0.01, 180), dimension=st.integers(2, 64), scale=st.floats(1e-3, 1e3),
+    least=st.floats(-1, 0.5), seed=st.integers(0, 2**32),
+)  # fmt: skip
+def test_the_bound_and_the_length_hold_for_the_vectors_as_they_are_stored(
+    bound, dimension, scale, least, seed
+):
+    ids, owner = people(4, dimension, scale), np.arange(40) // 10
+    vectors, _ = turning(seed=seed, max_angle=bound, min_similarity=least).vectors(ids, range(40))
+    assert vectors.dtype == np.float32
+    assert (cosines(vectors, ids[owner]) >= max(least, np.cos(np.radians(bound)))).all()
+    lengths = np.linalg.norm(ids.astype(np.float64), axis=1)[owner]
+    np.testing.assert_allclose(
+        np.linalg.norm(vectors.astype(np.float64), axis=1), lengths, rtol=2e-7
+    )
+
+
+def test_a_vector_that_rounding_takes_beyond_the_bound_is_drawn_again():
+    ids, owner = people(20, 2), np.arange(20_000) // 1000
+    small = turning(images_per_identity=1000, max_angle=0.01)
+    vectors, draws = small.vectors(ids, range(20_000))
+    assert draws.max() == 2
+    assert (cosines(vectors, ids[owner]) >= np.cos(np.radians(0.01))).all()
+
+
+@given(first=st.integers(0, 199), count=st.integers(1, 40), again=st.integers(0, 2))
+def test_a_turned_vector_depends_on_its_number_alone(first, count, again):
+    count = min(count, 200 - first)
+    ids, wide = people(dimension=24), turning(max_angle=140)
+    whole, draws = wide.vectors(ids, range(200), again)
+    assert draws.max() > 1
+    part, part_draws = wide.vectors(ids, range(first, first + count), again)
+    assert np.array_equal(part, whole[first : first + count])
+    assert np.array_equal(part_draws, draws[first : first + count])
+    assert not np.isclose(whole, wide.vectors(ids, range(200), again + 1)[0]).all(1).any()
+
+
+def test_nothing_about_noise_has_a_part_in_turning():
+    expected = turning().vectors(people(), range(50))[0]
+    other = {
+        "sigma": [0.1, 0.2], "share": [0.5, 0.5], "sigma_is": "variance", "mixture": "all",
+        "sigma_unit": "absolute", "rescale": False, "feature_scale": 9.0,
+    }  # fmt: skip
+    assert np.array_equal(turning(**other).vectors(people(), range(50))[0], expected)
+    assert not np.allclose(turning(seed=6).vectors(people(), range(50))[0], expected)
+
+
+def test_a_bound_that_the_similarity_hardly_allows_fails_before_any_draw():
+    far = turning(max_angle=180, min_similarity=0.9999)  # 0.8 degrees
+    with pytest.raises(InputError, match=r"max_angle = 180 with min_similarity = 0.9999: only a"):
+        far.check(people())
+    turning(max_angle=53.13, min_similarity=0.6).check(people())
+    with pytest.raises(InputError, match=r"none of 3 draws .* lower max_angle or min_similarity"):
+        turning(max_angle=180, min_similarity=0.999, attempts=3).vectors(people(), range(4))
+
+
+@pytest.mark.parametrize("bound", [0, -1, 180.1, float("nan")])
+def test_an_angle_out_of_range_is_named(bound):
+    with pytest.raises(InputError, match="^max_angle:"):
+        turning(max_angle=bound)
+
+
+def test_the_parameters_choose_the_perturbation(chosen):
+    pca = PCA(np.zeros(4), np.eye(4), np.ones(4), 1.0, 4, np.eye(4))
+    kinds = {
+        kind: Perturbation.of(chosen(perturbation=kind), pca)
+        for kind in ("gaussian", "within", "angular")
+    }
+    assert [run.max_angle for run in kinds.values()] == [None, None, 53.13]
+    assert {kind for kind, run in kinds.items() if run.axes is not None} == {"within"}

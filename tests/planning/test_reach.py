@@ -52,6 +52,14 @@ def test_a_level_that_no_image_gets_is_named(tmp_path):
         assert not list(out_of_reach(changed(DEFAULT, **fine), tmp_path / "none.npz"))
 
 
+def test_an_angle_that_the_similarity_hardly_allows_is_named(tmp_path):
+    """0.8 degrees of 180 are 0.45 %, of 53 they are 1.5 %; sigma has no part in it."""
+    turned = {"perturbation": "angular", "min_similarity": 0.9999, "sigma": [9], "sigma_share": [1]}
+    (line,) = out_of_reach(changed(DEFAULT, max_angle=180, **turned), tmp_path / "none.npz")
+    assert line.startswith("max_angle: 180 degrees hardly reach min_similarity = 0.9999: 0.0045 ")
+    assert not list(out_of_reach(changed(DEFAULT, **turned), tmp_path / "none.npz"))
+
+
 def test_short_features_make_an_absolute_sigma_wide(pca, tmp_path):
     assert not levels(DEFAULT, pca)
     absolute = changed(DEFAULT, sigma_unit="absolute")

@@ -78,14 +78,12 @@ def test_sigma_rises_from_the_identity_itself() -> None:
             cosine = nn.functional.cosine_similarity(features, torch.from_numpy(identities[:1]))
             return cosine[:, None, None, None].expand(-1, 3, 8, 8)
 
-    rows = rising_sigma(
-        Distance(),
-        identities,
-        no_masks,
-        perturbation=Perturbation(0, 1, [0.3], [1.0], 0.5, 1.0),
-        sigma=(0, 0.2, 0.5, 0.9),
-    )
-    grey = np.array([[image[0, 0, 0] for image in row] for row in rows], int)
-    assert grey.shape == (3, 4)
-    assert (grey[:, 0] == 255).all()
-    assert (np.diff(grey, axis=1) < 0).all()
+    for max_angle in (None, 20):
+        run = Perturbation(0, 1, [0.3], [1.0], 0.5, 1.0, max_angle=max_angle)
+        rows = rising_sigma(
+            Distance(), identities, no_masks, perturbation=run, sigma=(0, 0.2, 0.5, 0.9)
+        )
+        grey = np.array([[image[0, 0, 0] for image in row] for row in rows], int)
+        assert grey.shape == (3, 4)
+        assert (grey[:, 0] == 255).all()
+        assert (np.diff(grey, axis=1) < 0).all()

@@ -16,6 +16,7 @@ from vec2face.faces.source import open_source
 from vec2face.faces.store_writer import FaceStoreWriter
 from vec2face.generator.masks import masks
 from vec2face.generator.network import Vec2Face
+from vec2face.identities.cosines import cosines
 from vec2face.identities.pca import PCA
 from vec2face.randomness import stream
 from vec2face.recognizers.features import extract_rows
@@ -134,6 +135,21 @@ def test_the_released_sampling_is_that_of_a_plain_account(folder):
         saved = np.asarray(Image.open(saved)).astype(int)
         # The same but where a value fell on the other side of a whole number.
         assert np.abs(decode(made.encoded(s), "") - saved).mean() < 0.1
+    assert json.loads(Path("reports/perturbation.json").read_text())["draws_per_image_max"] == 1
+
+
+def test_turned_vectors_stay_within_their_angle(folder):
+    folder(perturbation="angular", max_angle=20)
+    for stage in (pca, identities, dataset):
+        stage.main()
+    people, vectors = np.load("data/identities.npy"), np.load("data/generated_vectors.npy")
+    owners = people[np.arange(40) // 5]
+    angles = np.degrees(np.arccos(cosines(vectors, owners)))
+    assert 15 < angles.max() <= 20
+    assert angles.min() < 5
+    np.testing.assert_allclose(
+        np.linalg.norm(vectors, axis=1), np.linalg.norm(owners, axis=1), rtol=1e-6
+    )
     assert json.loads(Path("reports/perturbation.json").read_text())["draws_per_image_max"] == 1
 
 

@@ -48,6 +48,10 @@ class Params(Section):
     tau: Annotated[float, Field(gt=-1, le=1), BeforeValidator(number)]
     identities: Several
     images_per_identity: Count
+    # gaussian: noise equal in all directions, as in the paper. within: of the shape in which
+    # images of one person vary among paths.pca_faces, at the same mean variance. angular: vectors
+    # turned by up to max_angle, without noise.
+    perturbation: Literal["gaussian", "within", "angular"]
     sigma: list[Positive]
     sigma_share: list[Share]
     # What sigma says of the noise of a dimension (equation 4). The paper calls it the variance, and
@@ -55,6 +59,8 @@ class Params(Section):
     sigma_is: Literal["std", "variance"]
     # Of the noise in units of the features' standard deviation, or as it is (paper, released).
     sigma_unit: Literal["features", "absolute"]
+    # Degrees. A hundredth still is far more than float32 vectors are rounded by.
+    max_angle: Annotated[float, Field(ge=0.01, le=180), BeforeValidator(number)]
     min_similarity: Annotated[float, Field(ge=-1, lt=1), BeforeValidator(number)]
     # Sets of real people; identity vectors keep away from the mean feature of each of them.
     away_from: list[Place]
@@ -166,6 +172,8 @@ class Params(Section):
             )
         if self.sampling.released:
             yield "sampling.released: min_similarity and sampling.jpeg_quality are not used"
+        if self.perturbation == "angular":
+            yield "perturbation: angular, so sigma, sigma_... and sampling.rescale are not used"
         if self.training.released:
             yield "training.released: training.weight_decay is not used, it is 0.01"
         if self.fr.released:

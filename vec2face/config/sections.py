@@ -163,9 +163,6 @@ class Sampling(Section):
 
     masks: Masks
     seed: Seed | None  # of identities, perturbation and masks; null: the experiment's
-    # isotropic: noise equal in all directions, as in the paper. within: of the shape in which
-    # images of one person vary among paths.pca_faces, at the same mean variance.
-    noise: Literal["isotropic", "within"]
     rescale: StrictBool  # whether v_im gets the length of v_id; equation 4 does not say so
     jpeg_quality: Annotated[int, Field(ge=1, le=100), BeforeValidator(number)]
     released: StrictBool

@@ -1,5 +1,7 @@
 """The vectors of one identity's images: v_im = v_id + N(0, sigma) (paper, section 3.2, equation 4).
 
+Or, after IDperturb (Boutros et al., CVPR 2026), v_id turned by a random angle.
+
 A mixture of sigma values is spread over *each* identity's images by exact shares, smallest index
 first. A vector whose cosine with its identity's falls below the least similarity is drawn again,
 up to a bound.
@@ -45,6 +47,8 @@ class Perturbation:
         rescale: whether v_im gets the length of v_id.
         axes: (D, D) float64 that turns noise of unit covariance into noise of another one, with
             the same mean variance (``shaped``); None for noise equal in all directions.
+        max_angle: the largest angle in degrees, up to 180, by which vectors are ``turned``; sigma
+            and all that says how to read it then have no part. None for noise.
         mixture: "identity": shares hold exactly in each identity. "all": every image draws its
             level by the shares, as if all images were shuffled.
         attempts: draws for one vector before giving up.
@@ -63,6 +67,7 @@ class Perturbation:
     sigma_unit: Literal["features", "absolute"] = "features"
     rescale: bool = True
     axes: np.ndarray | None = field(default=None, repr=False)
+    max_angle: float | None = None
     mixture: Literal["identity", "all"] = "identity"
     attempts: int = ATTEMPTS
 
@@ -71,14 +76,14 @@ class Perturbation:
         """Return what a parameter file asks for; ``sampling.released`` has no least similarity.
 
         Raises:
-            InputError: ``sampling.noise`` is within, and ``pca`` has seen nobody twice.
+            InputError: ``perturbation`` is within, and ``pca`` has seen nobody twice.
         """
         released, axes = p.sampling.released, None
-        if p.sampling.noise == "within":
+        if p.perturbation == "within":
             if pca.within is None:
                 raise InputError(
-                    "sampling.noise: within needs two images of some people of paths.pca_faces, "
-                    "who have one each; choose isotropic, or other faces"
+                    "perturbation: within needs two images of some people of paths.pca_faces, "
+                    "who have one each; choose gaussian or angular, or other faces"
                 )
             axes = shaped(pca.within)
         return cls(
@@ -92,6 +97,7 @@ class Perturbation:
             p.sigma_unit,
             p.sampling.rescale,
             axes,
+            p.max_angle if p.perturbation == "angular" else None,
             "all" if released else "identity",
         )
 
@@ -111,6 +117,8 @@ class Perturbation:
             raise InputError(f"min_similarity: {self.min_similarity} must be below 1")
         if not self.feature_scale > 0:
             raise InputError(f"feature_scale: {self.feature_scale} must be positive")
+        if self.max_angle is not None and not 0 < self.max_angle <= 180:
+            raise InputError(f"max_angle: {self.max_angle} is not above 0 and up to 180 degrees")
 
     @property
     def levels(self) -> np.ndarray:
@@ -136,8 +144,12 @@ class Perturbation:
     def chances(self, vector: np.ndarray) -> dict[float, float]:
         """Return for each level the chance that a draw about ``vector`` (D,) will do.
 
-        For noise of another shape it is estimated, from ``TRIALS`` draws.
+        With ``max_angle``, this is the only level. For noise of another shape the chance is
+        estimated, from ``TRIALS`` draws.
         """
+        if self.max_angle is not None:
+            similar = float(np.degrees(np.arccos(max(self.min_similarity, -1))))
+            return {self.max_angle: min(1.0, similar / self.max_angle)}
         norm = float(np.linalg.norm(vector.astype(np.float64)))
 
         def chance(sigma: float) -> float:
@@ -176,9 +188,9 @@ class Perturbation:
             again: 0; another number gives them other vectors.
 
         Returns:
-            ((B, D) float32, (B,) int64): the vectors, with ``rescale`` of the norm of their
-            identity's, and with cosine >= min_similarity to it (both for the float32 values); and
-            the draws each took.
+            ((B, D) float32, (B,) int64): the vectors, with ``rescale`` or ``max_angle`` of the norm
+            of their identity's, and with cosine >= min_similarity and cos(max_angle) to it (all for
+            the float32 values); and the draws each took.
 
         Raises:
             InputError: if one is not found within ``attempts`` draws.
@@ -187,45 +199,62 @@ class Perturbation:
         count = len(identity)
         centre = identities[identity].astype(np.float64)
         norm = np.linalg.norm(centre, axis=1, keepdims=True)
-        sigma = self.level(identity, image)
-        noise = self.deviation(sigma)
+        least = self.min_similarity
+        if self.max_angle is None:
+            level = self.level(identity, image)
+            noise = self.deviation(level)[:, None]
+        else:
+            level = np.full(count, self.max_angle)
+            least = max(least, float(np.cos(np.radians(self.max_angle))))
         result = np.empty((count, identities.shape[1]), np.float32)
         draws = np.zeros(count, np.int64)
         left = np.arange(count)
         for attempt in range(self.attempts):
-            normal = np.stack(
-                [
-                    stream(
-                        self.seed,
-                        "perturbation",
-                        int(identity[s]),
-                        int(image[s]),
-                        attempt + again * self.attempts,
-                    ).standard_normal(identities.shape[1])
-                    for s in left
-                ]
-            )
-            if self.axes is not None:  # row by row: how BLAS rounds depends on their number
-                normal = np.stack([row @ self.axes for row in normal])
-            vector = centre[left] + noise[left, None] * normal
-            if self.rescale:
-                vector *= norm[left] / np.linalg.norm(vector, axis=1, keepdims=True)
+            number = attempt + again * self.attempts
+            drawn = [
+                stream(self.seed, "perturbation", int(identity[s]), int(image[s]), number)
+                for s in left
+            ]
+            normal = np.stack([random.standard_normal(identities.shape[1]) for random in drawn])
+            if self.max_angle is not None:
+                share = np.array([[random.random()] for random in drawn])
+                vector = turned(centre[left], normal, np.radians(self.max_angle) * share)
+            else:
+                if self.axes is not None:  # row by row: how BLAS rounds depends on their number
+                    normal = np.stack([row @ self.axes for row in normal])
+                vector = centre[left] + noise[left] * normal
+                if self.rescale:
+                    vector *= norm[left] / np.linalg.norm(vector, axis=1, keepdims=True)
             result[left] = vector
             draws[left] = attempt + 1
-            left = left[cosines(result[left], identities[identity[left]]) < self.min_similarity]
+            left = left[cosines(result[left], identities[identity[left]]) < least]
             if not len(left):
                 return result, draws
         raise self._exhausted(
-            float(sigma[left[0]]),
+            float(level[left[0]]),
             int(identity[left[0]]),
             f"none of {self.attempts} draws",
         )
 
-    def _exhausted(self, sigma: float, identity: int, what: str) -> InputError:
+    def _exhausted(self, level: float, identity: int, what: str) -> InputError:
+        key = "sigma" if self.max_angle is None else "max_angle"
         return InputError(
-            f"sigma = {sigma:g} with min_similarity = {self.min_similarity:g}: {what} for identity "
-            f"{identity} is similar enough; lower sigma or min_similarity"
+            f"{key} = {level:g} with min_similarity = {self.min_similarity:g}: {what} for identity "
+            f"{identity} is similar enough; lower {key} or min_similarity"
         )
+
+
+def turned(vectors: np.ndarray, normal: np.ndarray, angle: np.ndarray) -> np.ndarray:
+    """Turn each vector (B, D) by its angle (B, 1) in radians towards normal numbers (B, D).
+
+    What the numbers have across the vector points in a direction uniform among all that are
+    orthogonal to it. Lengths stay.
+    """
+    norm = np.linalg.norm(vectors, axis=1, keepdims=True)
+    unit = vectors / norm
+    across = normal - (normal * unit).sum(axis=1, keepdims=True) * unit
+    across /= np.linalg.norm(across, axis=1, keepdims=True)
+    return norm * (np.cos(angle) * unit + np.sin(angle) * across)
 
 
 def shaped(covariance: np.ndarray) -> np.ndarray:

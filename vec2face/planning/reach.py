@@ -21,7 +21,7 @@ def usual() -> PCA:
 
 
 def out_of_reach(p: Params, pca: Path | str) -> Iterator[str]:
-    """Name levels of sigma that no image gets, or can hardly get.
+    """Name levels of sigma that no image gets, or can hardly get; or such a max_angle.
 
     These are levels of which less than one draw in ``ATTEMPTS`` keeps min_similarity.
 
@@ -41,6 +41,15 @@ def out_of_reach(p: Params, pca: Path | str) -> Iterator[str]:
         norm = np.linalg.norm(vector)
         words = f"a vector as long as features of the authors' recognizer, {norm:.3g}"
     perturbation = Perturbation.of(p, fit)
+    chances = perturbation.chances(vector).items()
+    if perturbation.max_angle is not None:
+        for angle, chance in chances:
+            if chance * ATTEMPTS < 1:
+                yield (
+                    f"max_angle: {angle:g} degrees hardly reach min_similarity = "
+                    f"{p.min_similarity:g}: {chance:.2g} of draws; lower one of the two"
+                )
+        return
     for sigma, share in zip(p.sigma, p.sigma_share, strict=True):
         if share and perturbation.mixture == "identity" and sigma not in perturbation.levels:
             yield (
@@ -48,7 +57,7 @@ def out_of_reach(p: Params, pca: Path | str) -> Iterator[str]:
                 f"{p.images_per_identity} of an identity is {share * p.images_per_identity:.2g}; "
                 "raise images_per_identity or this share"
             )
-    for sigma, chance in perturbation.chances(vector).items():
+    for sigma, chance in chances:
         if chance * ATTEMPTS < 1:
             yield (
                 f"sigma: {sigma:g} ({p.sigma_is}, {p.sigma_unit}) hardly reaches min_similarity = "

@@ -118,8 +118,9 @@ def contact_sheets(
     size = generator.image_size
     drawn = partial(masks, p.seed, purpose="report", **p.sampling.masks.model_dump())
     perturbation = Perturbation.of(p, pca)
-    # Every identity has the same levels, unless they are drawn; so a column has one.
+    # Every identity has the same levels, unless they or angles are drawn; so a column has one.
     levels = perturbation.levels[sheets.evenly(p.images_per_identity, IMAGES)]
+    drawn_levels = perturbation.mixture == "all" or perturbation.max_angle is not None
     copies = sheets.reconstructions(
         generator, held_out.images, held_out.features, drawn, size=size, columns=IMAGES
     )
@@ -142,7 +143,7 @@ def contact_sheets(
         "generated_faces": figures.contact_sheet(
             sheets.people(generated.images, size, images=IMAGES),
             row_labels=_numbered(generated.images.labels),
-            column_labels=_sigmas(levels) if perturbation.mixture == "identity" else (),
+            column_labels=() if drawn_levels else _sigmas(levels),
         ),
     }
 

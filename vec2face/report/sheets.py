@@ -95,7 +95,8 @@ def rising_sigma(
 ) -> Rows:
     """One sampled identity a row, perturbed more and more from left to right (paper Fig. 1).
 
-    Here the least similarity to the identity is not enforced: the sheet shows what sigma does.
+    Here the least similarity to the identity is not enforced: the sheet shows what sigma does, also
+    for a run that turns its vectors instead.
 
     Args:
         generator: see :func:`vec2face.dataset.generate.generate_images`.
@@ -114,6 +115,7 @@ def rising_sigma(
         share=[1 / count] * count,
         min_similarity=-1.0,
         mixture="identity",
+        max_angle=None,
     )
     vectors, _ = rising.vectors(identities[chosen], range(count * len(chosen)))
     images = generate_images(generator, vectors, masks)
