@@ -270,9 +270,10 @@ class _Slot:
             self.best = result
         lost = not (seen.losses[number].isfinite() and gradients[number].isfinite().all())
         if result.converged or lost or self.steps >= self.settings.steps:
-            best = self.best
+            # An image within all tolerances may be further off, in scales, than one before it.
+            kept = result if result.converged else self.best
             self._next()
-            return best
+            return kept
         self._move(gradients[number])
         return None
 
