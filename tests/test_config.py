@@ -342,10 +342,13 @@ def test_seeds_of_sampling_and_fr_are_the_experiments_unless_given(load):
 
 
 AIMED = {
+    "mode": "ours",
     "attributes": {"yaw": {"estimator": "pose", "kind": "absolute", "scale": 30, "tolerance": 5}},
     "groups": [{"share": 0.4, "aims": {"yaw": 60}}],
     "steps": 10, "rate": 0.1, "identity": 1, "slots": 4, "unconverged": "best", "attempts": 1,
 }  # fmt: skip
+YAW = {"estimator": "pose", "kind": "absolute", "scale": 1, "tolerance": 5}
+PRINTED = AIMED | {"mode": "printed", "attributes": {"yaw": YAW}}
 
 
 @pytest.mark.parametrize(
@@ -362,9 +365,18 @@ AIMED = {
             "attrop.groups",
         ),
         ({"attrop": AIMED | {"steps": -1}}, "attrop.steps"),
+        ({"attrop": AIMED | {"mode": "theirs"}}, "attrop.mode"),
+        ({"attrop": AIMED | {"mode": "printed"}}, "attrop.attributes.yaw.scale"),
+        ({"attrop": PRINTED | {"identity": 100}}, "attrop.identity"),
+        ({"attrop": PRINTED | {"unconverged": "drop"}}, "attrop.unconverged"),
+        (
+            {"attrop": AIMED | {"mode": "released", "unconverged": "again"}},
+            "attrop.unconverged",
+        ),
     ],
 )
 def test_what_attrop_and_estimators_cannot_do_is_named(load, changes, named):
     assert load(attrop=AIMED).attrop.groups[0].aims == {"yaw": 60}
+    assert load(attrop=PRINTED).attrop.mode == "printed"
     with pytest.raises(InputError, match=re.escape(named)):
         load(**changes)

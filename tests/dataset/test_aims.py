@@ -18,9 +18,18 @@ MIXTURE = Perturbation(4, IMAGES, [0.2, 0.4], [0.5, 0.5], 0.5, 1.0)
 GROUPS = (Group(0.4, {"turn": 20.0}), Group(0.2, {"turn": 30.0, "light": -20.0}))
 
 
-def aims(groups=GROUPS, unconverged="best", attempts=1, **changes):
+def aims(groups=GROUPS, unconverged="best", attempts=1, mode="ours", **changes):
     settings = {**vars(SETTINGS), "attributes": (AWAY, LIGHT), **changes}
-    return Aims(7, IMAGES, groups, NETWORKS, type(SETTINGS)(**settings), unconverged, attempts)
+    return Aims(
+        7,
+        IMAGES,
+        groups,
+        NETWORKS,
+        type(SETTINGS)(**settings),
+        unconverged,
+        attempts,
+        mode,
+    )
 
 
 def masks(first, count):
@@ -117,3 +126,21 @@ def test_a_second_attempt_starts_elsewhere():
     first, _ = MIXTURE.vectors(IDENTITIES, range(5))
     other, _ = MIXTURE.vectors(IDENTITIES, range(5), again=1)
     assert not np.isclose(first, other).all(1).any()
+
+
+def test_the_other_modes_make_a_whole_set_and_say_how_they_ended(tmp_path):
+    ours = run(tmp_path / "ours", aims(steps=5))
+    printed = run(tmp_path / "printed", aims(mode="printed", steps=5, rate=1e-3))
+    released = run(tmp_path / "released", aims(HARD, mode="released", steps=5))
+    assert ours.keys() == printed.keys()
+    assert printed["attrop_0_steps"] == 5
+    assert released["images"] == 60
+    assert released["attrop_0_ended"] == 0
+    again = run(tmp_path / "again", aims(HARD, mode="released", steps=5))
+    assert again == released
+    assert fingerprint(tmp_path / "again/generated") == fingerprint(tmp_path / "released/generated")
+
+
+def test_the_released_mode_starts_from_the_largest_sigma():
+    assert aims(mode="printed").starts(MIXTURE) is MIXTURE
+    assert aims(mode="released").starts(MIXTURE).levels.tolist() == [0.4] * IMAGES

@@ -134,6 +134,27 @@ def test_unreachable_targets_end_with_the_best_image():
         assert result.errors[0] == pytest.approx(500 - seen(result)["turn"], abs=1e-2)
 
 
+def test_a_sample_that_stops_early_has_converged():
+    """Also where an image before the last was nearer in scales, but not within a tolerance."""
+    drawn = []
+
+    def painter(vectors, drop, mask):
+        drawn.append(vectors)
+        return PAINTER(vectors, drop, mask)
+
+    heavy = dataclasses.replace(LIGHT, scale=2.0, tolerance=3.0)
+    settings = dataclasses.replace(SETTINGS, attributes=(TURN, heavy), slots=1, rate=0.3)
+    networks, early = dataclasses.replace(NETWORKS, generator=painter), 0
+    for sample in samples(48, light=0.0):
+        drawn.clear()
+        (result,) = optimise(networks, [sample], settings)
+        if len(drawn) <= settings.steps:
+            early += 1
+            assert result.converged
+            assert np.array_equal(result.vector, drawn[-1][0].detach().numpy())
+    assert early > 40
+
+
 def test_a_loss_that_is_no_number_ends_its_sample_only():
     def broken(images):
         values = estimator(images)

@@ -78,13 +78,17 @@ class AimGroup(Section):
 
 
 class AttrOP(Section):
-    """Attribute operations (equation 5)."""
+    """Attribute operations (equation 5).
 
+    ``printed``: Algorithm 1 as it stands. ``released``: as the authors' code, but for a bound.
+    """
+
+    mode: Literal["ours", "printed", "released"]
     attributes: dict[Name, Aim]  # by the name of the output
     groups: Annotated[list[AimGroup], Field(min_length=1)]
     steps: Annotated[int, Field(ge=0, le=10**6), BeforeValidator(number)]  # at most, of an attempt
-    rate: Positive  # Adam's, over the features' standard deviation
+    rate: Positive  # Adam's, over the features' standard deviation; as it is but for ours
     identity: Weight  # of 1 - cosine of the image's feature to the identity vector
-    slots: Size  # samples computed at a time
+    slots: Size  # samples computed at a time; the batch but for ours
     unconverged: Literal["best", "again", "drop"]  # keep the best image, try anew first, leave out
     attempts: Count  # of a sample, with again

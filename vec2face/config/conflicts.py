@@ -116,6 +116,13 @@ def in_attrop(attrop: AttrOP | None, estimators: Mapping[str, EstimatorConfig]) 
             yield f"attrop.groups.{number}.aims.{name}: attrop.attributes has no such name"
     if sum(group.share for group in attrop.groups) > 1 + 1e-9:
         yield "attrop.groups: their shares sum to more than 1"
+    if attrop.mode != "ours" and attrop.unconverged != "best":
+        yield f"attrop.unconverged: best with the mode {attrop.mode}, which keeps all images"
+    if attrop.mode == "printed":
+        weights = {f"attributes.{name}.scale": aim.scale for name, aim in attrop.attributes.items()}
+        for key, weight in (weights | {"identity": attrop.identity}).items():
+            if weight != 1:
+                yield f"attrop.{key}: 1 with the mode printed, whose terms have no weights"
 
 
 def in_rendered(rendered: Rendered) -> Iterator[str]:

@@ -6,7 +6,7 @@ sigma survive among them. Groups have aims, one value for each attribute that th
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Literal
 
@@ -15,8 +15,9 @@ import torch
 
 from vec2face.config.attributes import AttrOP
 from vec2face.config.params import Params
-from vec2face.dataset.attrop import Attribute, Networks, Result, Sample, Settings, optimise
-from vec2face.dataset.perturbation import shares
+from vec2face.dataset.attrop import Attribute, Networks, Result, Sample, Settings
+from vec2face.dataset.attrop_reference import Mode, optimise_as
+from vec2face.dataset.perturbation import Perturbation, shares
 from vec2face.estimators.estimator import Estimator, open_estimator
 from vec2face.faces.images import to_tensor
 from vec2face.faces.source import Source, load_images
@@ -57,6 +58,7 @@ class Aims:
         unconverged: ``best``: the best image on the way is kept. ``again``: a sample starts from
             another perturbation first, up to ``attempts`` times. ``drop``: it is left out.
         attempts: at most, of a sample.
+        mode: how samples are optimised, see ``attrop_reference``.
     """
 
     seed: int
@@ -66,6 +68,7 @@ class Aims:
     settings: Settings
     unconverged: Literal["best", "again", "drop"]
     attempts: int
+    mode: Mode
 
     def groups_of(self, samples: np.ndarray) -> np.ndarray:
         """Return the group of each sample, -1 for none: (B,) int64."""
@@ -89,6 +92,12 @@ class Aims:
                 table[row, names.index(name)] = value
         return table[groups]
 
+    def starts(self, perturbation: Perturbation) -> Perturbation:
+        """Return how the vectors vary that are optimised: in the released code by one sigma."""
+        if self.mode != "released":
+            return perturbation
+        return replace(perturbation, sigma=[max(perturbation.sigma)], share=[1.0])
+
     def make(
         self,
         samples: np.ndarray,
@@ -106,8 +115,8 @@ class Aims:
 
         Returns:
             Results by number, without those dropped, and counts: for each group g ``g/images``,
-            ``g/converged``, ``g/steps``, ``g/attempts``, ``g/cosine`` and ``g/error/<name>``, sums
-            over its images, of which errors are those of its aims.
+            ``g/converged``, ``g/steps``, ``g/attempts``, ``g/cosine``, ``g/ended`` and
+            ``g/error/<name>``, sums over its images, of which errors are those of its aims.
         """
         groups = self.groups_of(samples)
         rows = {int(sample): row for row, sample in enumerate(samples)}
@@ -126,7 +135,7 @@ class Aims:
                 for sample, start in zip(waiting, starts, strict=True)
             ]
             scales = np.array([a.scale for a in self.settings.attributes], np.float32)
-            for result in optimise(self.networks, todo, self.settings):
+            for result in optimise_as(self.mode, self.networks, todo, self.settings):
                 attempts[result.number] += 1
                 before = found.get(result.number)
                 if result.converged or result.better_than(before, scales):
@@ -156,6 +165,7 @@ class Aims:
                 "steps": float(result.steps),
                 "attempts": float(attempts[number]),
                 "cosine": result.cosine,
+                "ended": float(result.ended),
             }
             for k, attribute in enumerate(self.settings.attributes):
                 if attribute.name in self.groups[group].aims:
@@ -168,13 +178,16 @@ class Aims:
         """Return metrics of the counts of all images, for each group g under ``attrop_<g>_...``.
 
         ``images``; ``converged``, the share of them; ``steps``, ``attempts``, ``cosine`` and
-        ``<name>_error``, means.
+        ``<name>_error``, means. With the mode released also ``ended``, the share of images whose
+        loop ended by itself.
         """
+        keys = ["converged", "steps", "attempts", "cosine"]
+        keys += ["ended"] if self.mode == "released" else []
         found: dict[str, float] = {}
         for group in range(len(self.groups)):
             images = counts.get(f"{group}/images", 0)
             found[f"attrop_{group}_images"] = int(images)
-            for key in ("converged", "steps", "attempts", "cosine"):
+            for key in keys:
                 if images:
                     found[f"attrop_{group}_{key}"] = counts[f"{group}/{key}"] / images
             for name in self.groups[group].aims:
@@ -250,6 +263,7 @@ def aims_of(
         ),
         attrop.unconverged,
         attrop.attempts,
+        attrop.mode,
     )
 
 

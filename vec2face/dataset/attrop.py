@@ -126,6 +126,7 @@ class Result:
         converged: whether all errors are within tolerance.
         errors: (attributes,) float32, of this very image.
         cosine: of the image's feature to the identity vector.
+        ended: whether its loop ended by itself; that of the released code may reach its bound.
     """
 
     number: int
@@ -135,6 +136,7 @@ class Result:
     converged: bool
     errors: np.ndarray
     cosine: float
+    ended: bool = True
 
     def better_than(self, other: "Result | None", scales: np.ndarray) -> bool:
         """Whether its errors, over their scales, are together less than another's."""
@@ -152,7 +154,7 @@ def optimise(networks: Networks, samples: Sequence[Sample], settings: Settings) 
     """
     slots = [_Slot(samples, number, settings) for number in range(settings.slots)]
     while any(not slot.done for slot in slots):
-        gradients, seen = _look(networks, _stack(slots), settings)
+        gradients, seen = _step(networks, _stack(slots), settings)
         for number, slot in enumerate(slots):
             if not slot.done:
                 result = slot.take(seen, gradients, number)
@@ -189,20 +191,34 @@ def _stack(slots: Sequence["_Slot"]) -> _State:
     return _State(torch.stack([slot.vector for slot in full]), *rest)
 
 
-def _look(networks: Networks, state: _State, settings: Settings) -> tuple[Tensor, _Seen]:
+def store(images: Tensor, quality: int) -> tuple[list[bytes], Tensor]:
+    """Return images (B, 3, S, S) as JPEGs, and what these decode to, on the device of images."""
+    jpegs = [encode(pixels, quality) for pixels in to_uint8(images.detach().float().cpu())]
+    stored = to_tensor(np.stack([decode(jpeg, "an image of AttrOP") for jpeg in jpegs]))
+    return jpegs, stored.to(images)
+
+
+def look(
+    networks: Networks, images: Tensor, identities: Tensor
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Return the cosines (B,) of images to identities (B, D), and all outputs of the estimators."""
+    cosines = functional.cosine_similarity(networks.recognizer(images), identities)
+    values: dict[str, Tensor] = {}
+    for estimator in networks.estimators:
+        values |= estimator(images)
+    return cosines, values
+
+
+def _step(networks: Networks, state: _State, settings: Settings) -> tuple[Tensor, _Seen]:
     """Draw the images and look at them as they would be stored; return gradients of the losses."""
     device = networks.device
     vectors = state.vectors.to(device).requires_grad_()
     targets, identities = state.targets.to(device), state.identities.to(device)
     images = networks.generator(vectors, state.drop.to(device), state.mask.to(device))
-    jpegs = [encode(pixels, settings.quality) for pixels in to_uint8(images.detach().float().cpu())]
-    stored = to_tensor(np.stack([decode(jpeg, "an image of AttrOP") for jpeg in jpegs]))
+    jpegs, stored = store(images, settings.quality)
     # The estimators see the stored image; its gradient is that of the image it was made of.
-    shown = images + (stored.to(images) - images).detach()
-    cosines = functional.cosine_similarity(networks.recognizer(shown), identities)
-    values: dict[str, Tensor] = {}
-    for estimator in networks.estimators:
-        values |= estimator(shown)
+    shown = images + (stored - images).detach()
+    cosines, values = look(networks, shown, identities)
     errors = torch.stack(
         [a.error(values[a.name], targets[:, k]) for k, a in enumerate(settings.attributes)], 1
     )
@@ -254,9 +270,10 @@ class _Slot:
             self.best = result
         lost = not (seen.losses[number].isfinite() and gradients[number].isfinite().all())
         if result.converged or lost or self.steps >= self.settings.steps:
-            best = self.best
+            # An image within all tolerances may be further off, in scales, than one before it.
+            kept = result if result.converged else self.best
             self._next()
-            return best
+            return kept
         self._move(gradients[number])
         return None
 

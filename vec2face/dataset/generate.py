@@ -190,11 +190,12 @@ def _aimed(
     chosen = aims.groups_of(samples) >= 0
     places = torch.from_numpy(np.flatnonzero(chosen))
     drop, mask = (m[places] for m in masks(block.start, len(block)))
+    start = aims.starts(perturbation)
     results, counts = aims.make(
         samples[chosen],
         identities[samples[chosen] // perturbation.images_per_identity],
         (drop, mask),
-        lambda which, again: perturbation.vectors(identities, which, again)[0],
+        lambda which, again: start.vectors(identities, which, again)[0],
     )
     made = {number: (result.jpeg, result.vector) for number, result in results.items()}
     return made, counts, np.flatnonzero(~chosen)
