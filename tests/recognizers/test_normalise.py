@@ -70,6 +70,32 @@ def test_its_sums_are_nearer_to_float64_than_pytorchs():
         assert (a - c).abs().max() <= (b - c).abs().max()
 
 
+@pytest.mark.parametrize("far", [100.0, -1e4])
+def test_one_pixel_far_off_costs_no_digits(far):
+    """The first one, above all: sums are taken about the mean of some rows."""
+    x, gradient = torch.randn(16, 4, 28, 28), torch.randn(16, 4, 28, 28)
+    x[0, :, 0, 0] = far
+    exact64 = [layer.double() for layer in layers(4)]
+    exact, _ = results(x.double(), gradient.double(), *exact64, plainly)
+    found, _ = results(x, gradient, *layers(4), normalise)
+    for a, b in zip(found, exact, strict=True):
+        assert torch.allclose(a.double(), b, rtol=1e-5, atol=1e-5 * b.abs().max())
+
+
+@pytest.mark.parametrize(
+    ("norm", "activation"),
+    [
+        (nn.BatchNorm2d(8), nn.PReLU()),
+        (nn.BatchNorm2d(8, affine=False), nn.PReLU(8)),
+        (nn.BatchNorm2d(8, momentum=None), None),
+        (nn.BatchNorm2d(8, track_running_stats=False), None),
+    ],
+)
+def test_other_layers_are_pytorchs(norm, activation):
+    x = torch.randn(4, 8, 5, 5)
+    assert torch.equal(normalise(x, norm, activation), plainly(x, norm, activation))
+
+
 @pytest.mark.parametrize("threads", [2, 3])
 def test_threads_change_no_bit(threads):
     x, gradient = torch.randn(8, 24, 14, 14), torch.randn(8, 24, 14, 14)

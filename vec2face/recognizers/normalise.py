@@ -20,6 +20,7 @@ from vec2face.runtime.processes import Group
 
 PARTS = 8  # of a map, whose sums are taken apart, on any number of threads
 WIDTH = 64  # numbers of a row, at least, where rows can be joined
+SEEN = 64  # rows whose mean is taken off before squares are summed
 
 
 def normalise(x: Tensor, norm: nn.Module, activation: nn.PReLU | None = None) -> Tensor:
@@ -31,14 +32,20 @@ def normalise(x: Tensor, norm: nn.Module, activation: nn.PReLU | None = None) ->
         activation: None for none.
     """
     group = getattr(norm, "group", None)
-    known = type(norm) is nn.BatchNorm2d or group is not None
-    if not (known and norm.training and torch.is_grad_enabled() and _is_plain(x)):
+    known = (type(norm) is nn.BatchNorm2d or group is not None) and _is_usual(norm)
+    fits = activation is None or activation.num_parameters == x.shape[1]
+    if not (known and fits and norm.training and torch.is_grad_enabled() and _is_plain(x)):
         y = norm(x)
         return y if activation is None else activation(y)
     assert isinstance(norm, nn.BatchNorm2d)
     slope = torch.ones(x.shape[1]) if activation is None else activation.weight
     x = x.contiguous(memory_format=torch.channels_last)
     return _Step.apply(x, norm.weight, norm.bias, slope, norm, group)
+
+
+def _is_usual(norm: nn.Module) -> bool:
+    rest = norm.affine, norm.track_running_stats, norm.momentum is not None
+    return isinstance(norm, nn.BatchNorm2d) and all(rest)
 
 
 def _is_plain(x: Tensor) -> bool:
@@ -114,7 +121,8 @@ class _Step(torch.autograd.Function):
 
         rows = _Rows(x.shape[1], x[:, 0].numel())
         maps = rows.view(x)
-        pivot = maps[0, : x.shape[1]].astype(np.float64)
+        seen = maps[:: -(-len(maps) // SEEN)].mean(0, dtype=np.float64)
+        pivot = seen.reshape(rows.joined, rows.channels).mean(0)
         sums = rows.sums(2)
         rows.run(kernels.moments, maps, *rows.widened(pivot), sums)
         first, second = rows.total(sums) / rows.count
