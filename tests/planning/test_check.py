@@ -159,8 +159,9 @@ def test_what_is_not_there_is_counted_at_the_scale_of_the_run_and_told(project, 
     (pca,) = (c.flop for c in found if c.stage == "pca")
     assert pca == images * backbone_cost("iresnet100").forward
     told = [line.split()[0] for line in assumed]
+    assert told[:-4] == {"photos": [], "paper": ["all", "estimators"]}[world]
     keys = ("pca_faces", "benchmarks", "recognizer", "second_recognizer")
-    assert told == [f"paths.{key}" for key in keys]
+    assert told[-4:] == [f"paths.{key}" for key in keys]
 
 
 def test_inputs_that_are_there_are_counted(project):

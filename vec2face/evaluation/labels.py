@@ -9,6 +9,9 @@ half-angle is 36.3 degrees, a cosine of 0.806; from there on each vector is look
 All vectors are, exactly (``vec2face.identities.nearest``). So are the features of the images. What
 an identity's features are compared with is the mean of *its* images: an image of it with the mean
 of the others, since the image itself would pull a mean of all towards it.
+
+Each process holds up to three and a half float32 rows an identity at a time: the means, these in
+order, and both types of the same of length 1.
 """
 
 import logging
