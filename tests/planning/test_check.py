@@ -5,15 +5,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
-from tests.parameters import SMOKE, changed
+from tests.parameters import PAPER, SMOKE, changed
 from vec2face.config.params import Params
+from vec2face.estimators.estimator import open_estimator
 from vec2face.faces.benchmarks import save_benchmark
 from vec2face.faces.images import encode
 from vec2face.faces.record_writer import RecordWriter
 from vec2face.generator.network import Vec2Face
 from vec2face.planning import check as preflight
-from vec2face.planning.cost import StageCost, backbone_cost, file_cost
+from vec2face.planning.cost import StageCost, backbone_cost, file_cost, generator_cost
 from vec2face.recognizers.backbones import build_backbone
 from vec2face.recognizers.network import save_recognizer
 
@@ -177,6 +179,23 @@ def test_inputs_that_are_there_are_counted(project):
     (evaluate,) = (c.flop for c in found if c.stage == "evaluate")
     fr = backbone_cost(p.fr.backbone, p.image_size, p.fr.embedding, p.fr.widths).forward
     assert evaluate == pytest.approx(2 * 160 * (3 * fr + judges))
+
+
+def test_estimators_that_are_there_are_counted(project):
+    shutil.copytree(ROOT / "models/rendered", "models/rendered")
+    p = changed(SMOKE, attrop=changed(PAPER.attrop, unconverged="drop", steps=4))
+    found, assumed = preflight.expect(p)
+    assert not any("estimators" in line for line in assumed)
+    forward = generator_cost(p.generator, p.sampling.masks.minimum).forward
+    looks = forward + file_cost(p.paths.recognizer).forward
+    for config in p.estimators.values():
+        estimator = open_estimator(config)
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            estimator(torch.zeros(1, 3, p.image_size, p.image_size))
+        looks += counter.get_total_flops()
+    made = p.identities * p.images_per_identity
+    (dataset,) = (c.flop for c in found if c.stage == "dataset")
+    assert dataset == pytest.approx(made * (forward + 0.6 * 5 * 2 * looks))
 
 
 def test_a_shortage_names_what_is_short(monkeypatch):
