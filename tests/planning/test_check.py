@@ -62,7 +62,8 @@ def test_faces_of_too_few_people_are_told(project):
     paths = p.paths.model_copy(update={"faces": "train.rec"})
     (found,) = (f for f in preflight.inspect(p.model_copy(update={"paths": paths})) if f.bad)
     assert (found.key, found.state) == ("paths.faces", "unfit")
-    assert found.content == "1 images of 1 people, but subset asks for 440 people"
+    wanted = p.subset.identities + p.subset.held_out
+    assert found.content == f"1 images of 1 people, but subset asks for {wanted} people"
 
 
 def found_of(p, **changes):
