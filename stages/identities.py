@@ -3,12 +3,14 @@
     python -m stages.identities
 
 Reads models/pca.npz, and with away_from those sets and paths.recognizer; writes data/identities.npy
-(identities, D) float32 and the certificate reports/sampling.json, and says how long it took. A
-killed run keeps the features it has finished.
+(identities, D) float32 and the certificate reports/sampling.json, and says how long it took. A run
+that was killed, or found too few, keeps the features it has finished, whatever tau is next.
 """
 
+import contextlib
 import logging
 import time
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -34,30 +36,35 @@ def main() -> None:
     """Sample, prove, write."""
     p = Params.load(artifacts.params)
     pca = PCA.load(artifacts.pca)
-    seed, away = p.sampling_seed, real_people(p)
-    started = time.perf_counter()
-    sampled = sample_identities(
-        partial(pca.sample, seed, "identity"), p.identities, p.tau, away=away
-    )
-    done = time.perf_counter()
-    record = certificate(sampled, p.tau, seed, away)
-    took = done - started, time.perf_counter() - done
-    log.info(
-        "sampled %d of %d candidates in %.1f s, proved it in %.1f s",
-        len(sampled.vectors),
-        sampled.drawn,
-        *took,
-    )
-    spectrum = {f"pca_{key}": value for key, value in pca.spectrum().items()}
-    with whole_file(artifacts.identities) as temporary, temporary.open("wb") as file:
-        np.save(file, sampled.vectors)
-    write_json(artifacts.certificate, record | spectrum | {"feature_scale": pca.feature_scale})
+    with real_people(p) as away:
+        started = time.perf_counter()
+        sampled = sample_identities(
+            partial(pca.sample, p.sampling_seed, "identity"), p.identities, p.tau, away=away
+        )
+        done = time.perf_counter()
+        record = certificate(sampled, p.tau, p.sampling_seed, away)
+        took = done - started, time.perf_counter() - done
+        log.info(
+            "sampled %d of %d candidates in %.1f s, proved it in %.1f s",
+            len(sampled.vectors),
+            sampled.drawn,
+            *took,
+        )
+        spectrum = {f"pca_{key}": value for key, value in pca.spectrum().items()}
+        with whole_file(artifacts.identities) as temporary, temporary.open("wb") as file:
+            np.save(file, sampled.vectors)
+        write_json(artifacts.certificate, record | spectrum | {"feature_scale": pca.feature_scale})
 
 
-def real_people(p: Params) -> Kept | None:
-    """Return the people of away_from, by their mean features."""
+@contextlib.contextmanager
+def real_people(p: Params) -> Iterator[Kept | None]:
+    """Yield the people of away_from, by their mean features, which stay unless the block ends well.
+
+    They depend on neither tau nor away_cosine, and are found again when one of these is changed.
+    """
     if not p.away_from:
-        return None
+        yield None
+        return
     sets, recognizer = list(map(Path, p.away_from)), Path(p.paths.recognizer)
     people = []
     with resume(
@@ -69,7 +76,7 @@ def real_people(p: Params) -> Kept | None:
             features = work / f"{number}.npy"
             extract_to(features, judge, source)
             people.append(identity_means(read_array(features), source.labels))
-    return keep_away(np.concatenate(people), p.away_cosine)
+        yield keep_away(np.concatenate(people), p.away_cosine)
 
 
 if __name__ == "__main__":

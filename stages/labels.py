@@ -4,8 +4,8 @@
 
 Reads data/generated with its vectors, data/identities.npy and both recognizers; writes
 data/image_features (of all generated images under both) and reports/labels.json. It fails if a
-vector is nearer to another identity, or more features than certificates.mislabelled_features
-allows.
+vector is nearer to another identity though min_similarity was kept to, or more features than
+certificates.mislabelled_features allows.
 
 Several processes share features and comparisons, and a killed run goes on where it stopped.
 """
@@ -50,7 +50,7 @@ def main() -> None:
                     name = artifacts.features_of_images(prefix).name
                     link(work / f"{prefix}features.npy", folder / name)
             write_json(artifacts.labels, record)
-            check(record, p.certificates.mislabelled_features)  # what was found stays for a rerun
+            check(record, p)  # what was found stays for a rerun
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from stages import run
 from stages.artifacts import artifacts
 from vec2face.config.params import Params
 from vec2face.dataset.generate import generate_images
-from vec2face.evaluation.leaks import Baseline, Known, find_leaks, membership, overlaps
+from vec2face.evaluation.leaks import Baseline, Known, draw_alike, find_leaks, membership, overlaps
 from vec2face.evaluation.reconstruction import feature_cosine
 from vec2face.faces.benchmarks import BenchmarkFaces
 from vec2face.faces.reading import read_array
@@ -33,7 +33,7 @@ from vec2face.runtime.files import write_json
 from vec2face.runtime.processes import processes
 from vec2face.runtime.resume import resume
 
-FACES = 2000  # of training and of held-out people each, for the membership test
+FACES = 2000  # at most, of training and of held-out people each, for the membership test
 BLOCK = 128  # of them at a time
 
 
@@ -78,7 +78,7 @@ def main() -> None:
         record: dict[str, float] = {**find_leaks(people, known, baseline, rate, work)}
         record |= overlaps(known, baseline, rate, work)
 
-        rows = [spaced(len(features)) for features in (training, apart)]
+        rows = draw_alike([trained.labels, held_out.labels], p.seed, FACES)
         originals = np.concatenate([training[rows[0]], apart[rows[1]]])
         network = open_generator(generator).to(processes().device)
         drawn = partial(masks, p.seed, purpose="membership mask", **ratios)
@@ -98,11 +98,6 @@ def main() -> None:
                 *(cosine[members:], held_out.labels[rows[1]]),
             )
             write_json(artifacts.leaks, record)
-
-
-def spaced(count: int) -> np.ndarray:
-    """Return at most ``FACES`` rows of ``count``, evenly spaced."""
-    return np.unique(np.linspace(0, count - 1, FACES, dtype=int))
 
 
 if __name__ == "__main__":

@@ -191,7 +191,11 @@ def recognizer_batch(
 
 
 def stage_flop(params: Params, stage: str) -> float:
-    """Return the operations that a stage spends on one image, by the project's own count."""
+    """Return the operations that a stage spends on one image, by the project's own count.
+
+    AttrOP is left out.
+    """
+    params = params.model_copy(update={"attrop": None})
     costs = {
         cost.stage: cost.flop for cost in pipeline_cost(params, pca_images=1, benchmark_images=1)
     }

@@ -196,6 +196,8 @@ def test_identities_away_from_real_people_are_those_of_the_one_by_one_rule(monke
     sampled = sample_identities(lambda i, n: vectors[i : i + n], 30, 0.3, 3000, away)
     assert sampled.candidates.tolist() == expected.tolist()
     assert sampled.turned_away == near[: sampled.drawn].sum() > 0
+    met = (~near[: sampled.drawn]).sum()
+    assert sampled.rejection_rate == pytest.approx((met - 30) / met)
     record = certificate(sampled, 0.3, 0, away)
     largest = (unit[expected] @ people.T).max()
     assert record["away_largest_cosine"] == pytest.approx(largest, abs=1e-14)

@@ -141,6 +141,12 @@ def test_the_plan_counts_the_same_networks(paper):
     images = CLASSES * 50
     assert of["dataset"].flop == images * nets.generation.forward
     assert of["identities"].cpu_flop == CLASSES**2 / 2 * 512 * 2
+    # Both certificates have their share of the processor, which all processes share.
+    assert of["labels"].compared == 1024 * CLASSES * (3 * images + CLASSES)
+    assert of["leaks"].compared == 1024 * (images + 2 * CLASSES) * (50_000 + 85_742 + 60_000)
+    assert of["labels"].flop == images * 2 * nets.teacher.forward
+    # Three images in five are AttrOP's, up to 93 times there and back through four networks.
+    assert of["dataset: AttrOP, at most"].flop > 0.6 * images * 93 * 2 * of["dataset"].flop / images
     fr = nets.recognizer.forward + nets.recognizer.backward + 3 * 2 * 512 * CLASSES
     assert of["recognizer"].flop == pytest.approx(26 * images * fr)
 
@@ -151,6 +157,7 @@ def test_a_stage_is_as_slow_as_its_slowest_resource():
     assert Load("a", flop=1e12, encoded=720_000).hours(machine, 1) == (1.0, "CPU")
     assert Load("a", encoded=720_000, prepared=360_000).hours(machine, 4) == (0.5, "CPU")
     assert Load("a", cpu_flop=3.6e12).hours(machine, 64) == (1.0, "CPU")
+    assert Load("a", compared=3.6e12).hours(machine, 4) == (0.25, "CPU")
     assert Load("a", disk=3.6e12, flop=1e12).hours(machine, 64) == (1.0, "disk")
     exchanged = Load("a", steps=1800, reduced=1e9, gathered=1e9)
     assert exchanged.hours(machine, 1)[0] == 0

@@ -5,15 +5,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
-from tests.parameters import SMOKE, changed
+from tests.parameters import PAPER, SMOKE, changed
 from vec2face.config.params import Params
+from vec2face.estimators.estimator import open_estimator
 from vec2face.faces.benchmarks import save_benchmark
 from vec2face.faces.images import encode
 from vec2face.faces.record_writer import RecordWriter
 from vec2face.generator.network import Vec2Face
 from vec2face.planning import check as preflight
-from vec2face.planning.cost import StageCost, backbone_cost, file_cost
+from vec2face.planning.cost import StageCost, backbone_cost, file_cost, generator_cost
 from vec2face.recognizers.backbones import build_backbone
 from vec2face.recognizers.network import save_recognizer
 
@@ -60,7 +62,8 @@ def test_faces_of_too_few_people_are_told(project):
     paths = p.paths.model_copy(update={"faces": "train.rec"})
     (found,) = (f for f in preflight.inspect(p.model_copy(update={"paths": paths})) if f.bad)
     assert (found.key, found.state) == ("paths.faces", "unfit")
-    assert found.content == "1 images of 1 people, but subset asks for 440 people"
+    wanted = p.subset.identities + p.subset.held_out
+    assert found.content == f"1 images of 1 people, but subset asks for {wanted} people"
 
 
 def found_of(p, **changes):
@@ -159,8 +162,9 @@ def test_what_is_not_there_is_counted_at_the_scale_of_the_run_and_told(project, 
     (pca,) = (c.flop for c in found if c.stage == "pca")
     assert pca == images * backbone_cost("iresnet100").forward
     told = [line.split()[0] for line in assumed]
+    assert told[:-4] == {"photos": [], "paper": ["all", "estimators"]}[world]
     keys = ("pca_faces", "benchmarks", "recognizer", "second_recognizer")
-    assert told == [f"paths.{key}" for key in keys]
+    assert told[-4:] == [f"paths.{key}" for key in keys]
 
 
 def test_inputs_that_are_there_are_counted(project):
@@ -176,6 +180,23 @@ def test_inputs_that_are_there_are_counted(project):
     (evaluate,) = (c.flop for c in found if c.stage == "evaluate")
     fr = backbone_cost(p.fr.backbone, p.image_size, p.fr.embedding, p.fr.widths).forward
     assert evaluate == pytest.approx(2 * 160 * (3 * fr + judges))
+
+
+def test_estimators_that_are_there_are_counted(project):
+    shutil.copytree(ROOT / "models/rendered", "models/rendered")
+    p = changed(SMOKE, attrop=changed(PAPER.attrop, unconverged="drop", steps=4))
+    found, assumed = preflight.expect(p)
+    assert not any("estimators" in line for line in assumed)
+    forward = generator_cost(p.generator, p.sampling.masks.minimum).forward
+    looks = forward + file_cost(p.paths.recognizer).forward
+    for config in p.estimators.values():
+        estimator = open_estimator(config)
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            estimator(torch.zeros(1, 3, p.image_size, p.image_size))
+        looks += counter.get_total_flops()
+    made = p.identities * p.images_per_identity
+    (dataset,) = (c.flop for c in found if c.stage == "dataset")
+    assert dataset == pytest.approx(made * (forward + 0.6 * 5 * 2 * looks))
 
 
 def test_a_shortage_names_what_is_short(monkeypatch):

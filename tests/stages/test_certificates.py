@@ -52,6 +52,13 @@ def folder(tmp_path, monkeypatch, set_params):
     return lambda **changes: set_params(**{**usual, **changes})
 
 
+class Absent(Recognizer):
+    """A recognizer that must not be asked again."""
+
+    def features(self, images):
+        raise AssertionError(f"{len(images)} images are looked at again")
+
+
 def report(name):
     return json.loads(Path(f"reports/{name}.json").read_text())
 
@@ -68,6 +75,7 @@ def test_from_vectors_to_certificates(folder, tmp_path):
     np.testing.assert_array_equal(features, expected)
     assert 0 <= record["membership_auc_low"] <= record["membership_auc"] <= 1
     assert not [key for key in found | record if not explained(key)]
+    assert (found["images_alone"], found["identities_without_images"]) == (0, 0)
     assert not list(tmp_path.glob("work/*"))
 
 
@@ -108,3 +116,23 @@ def test_identities_keep_away_from_listed_people(folder):
         means = identity_means(extract_rows(judge, source, range(len(source))), source.labels)
         units = [v / np.linalg.norm(v, axis=1, keepdims=True) for v in (people, means)]
         assert (units[0] @ units[1].T).max() <= 0.85 + 1e-6
+
+
+def test_features_of_listed_people_outlive_a_failure_and_a_change_of_the_limits(
+    folder, monkeypatch, tmp_path
+):
+    folder(away_from=["faces"], away_cosine=0.85)
+    pca.main()
+    identities.main()
+    expected = Path("data/identities.npy").read_bytes()
+    folder(away_from=["faces"], away_cosine=0.85, tau=-0.5)
+    with pytest.raises(InputError, match=r"tau = -0\.5: only \d of 8 identities"):
+        identities.main()
+    monkeypatch.setattr(identities, "open_recognizer", Absent)
+    folder(away_from=["faces"], away_cosine=-0.9)
+    with pytest.raises(InputError, match="only 0 of 8 identities"):
+        identities.main()
+    folder(away_from=["faces"], away_cosine=0.85)
+    identities.main()
+    assert Path("data/identities.npy").read_bytes() == expected
+    assert not list(tmp_path.glob("work/*"))

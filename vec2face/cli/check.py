@@ -21,8 +21,8 @@ def run(given: argparse.Namespace) -> int:
     """Check; the exit code is 1 if an input is missing or unusable."""
     from vec2face.config.params import Params  # noqa: PLC0415
     from vec2face.planning.check import expect, inspect, shortages, sustained  # noqa: PLC0415
-    from vec2face.planning.cost import table  # noqa: PLC0415
     from vec2face.planning.reach import out_of_reach  # noqa: PLC0415
+    from vec2face.planning.table import table  # noqa: PLC0415
 
     params = Params.load(given.params)
     distribution = Path(given.params).parent / "models/pca.npz"  # of a run of these parameters

@@ -11,7 +11,7 @@ labels are searched by person (mean features), benchmarks by face, since they do
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,6 +21,7 @@ from scipy.stats import binom, norm
 
 from vec2face.identities.cosines import cosines
 from vec2face.identities.nearest import Crowd, nearest
+from vec2face.randomness import stream
 from vec2face.recognizers.statistics import identity_means
 from vec2face.runtime.blocks import Blocks
 from vec2face.runtime.files import InputError
@@ -209,6 +210,36 @@ def overlaps(
                     *(alike, len(people), one, other, rate * len(people)),
                 )
     return record
+
+
+def draw_alike(groups: Sequence[np.ndarray], seed: int, images: int) -> list[np.ndarray]:
+    """Draw people of each group, and of each of them the same number of images.
+
+    A mean over one image is spread more widely than one over many, and skewed otherwise. So scores
+    of people compare only if all are means over as many. That number is what ``images`` allows for
+    the people of the smaller group, and no more than half of the people of each group have; those
+    who have fewer are not drawn.
+
+    Args:
+        groups: (N,) int64 each, whose the images are.
+        seed: of the draw.
+        images: at most so many of each group; but one of a person at least.
+
+    Returns:
+        The drawn rows of each group, rising.
+    """
+    counts = [np.unique(labels, return_counts=True)[1] for labels in groups]
+    usual = min(int(np.sort(count)[(len(count) - 1) // 2]) for count in counts)
+    each = min(usual, max(1, images // min(map(len, counts))))
+    drawn = []
+    for number, labels in enumerate(groups):
+        chance = stream(seed, "membership people", number)
+        mixed = chance.permutation(len(labels))
+        order = mixed[np.argsort(labels[mixed], kind="stable")]  # by person, whose images are mixed
+        starts, has = np.unique(labels[order], return_index=True, return_counts=True)[1:]
+        people = chance.permutation(starts[has >= each])[: max(1, images // each)]
+        drawn.append(np.sort(order[people[:, None] + np.arange(each)].ravel()))
+    return drawn
 
 
 def membership(

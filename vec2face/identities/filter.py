@@ -36,8 +36,8 @@ class Sampled:
 
     @property
     def rejection_rate(self) -> float:
-        """Share of the candidates that were refused (paper: 1.7 % at 300 000)."""
-        return 1 - len(self.vectors) / self.drawn
+        """Share refused for tau, of those not turned away before (paper: 1.7 % at 300 000)."""
+        return 1 - len(self.vectors) / (self.drawn - self.turned_away)
 
 
 def sample_identities(

@@ -8,10 +8,17 @@ import math
 from dataclasses import dataclass
 
 from vec2face.config.params import Params
-from vec2face.planning.cost import Cost, backbone_cost, generator_cost, pipeline_cost
+from vec2face.planning.cost import (
+    CPU_GFLOPS,
+    Cost,
+    backbone_cost,
+    generator_cost,
+    pipeline_cost,
+)
 from vec2face.recognizers.backbones import architecture
 
-PCA_IMAGES, BENCHMARK_IMAGES = 5_822_653, 60_000  # MS1MV2; the paper's five benchmarks
+PCA_IMAGES, PCA_PEOPLE = 5_822_653, 85_742  # MS1MV2
+BENCHMARK_IMAGES = 60_000  # the paper's five benchmarks
 REJECTED = 0.017  # of 300 000 candidates at tau 0.3 (paper)
 
 
@@ -26,7 +33,7 @@ class Machine:
         prepare: images that a core decodes and augments in a second.
         disk: GB/s of the file system, shared by all.
         network: GB/s that a GPU exchanges with others.
-        cpu_gflops: 10^9 operations a second of matrix products on the sampler's cores.
+        cpu_gflops: 10^9 operations a second of matrix products on the cores of a process.
     """
 
     tflops: float = 40
@@ -35,7 +42,7 @@ class Machine:
     prepare: float = 3_000
     disk: float = 2
     network: float = 12.5
-    cpu_gflops: float = 70
+    cpu_gflops: float = CPU_GFLOPS
 
 
 @dataclass(frozen=True)
@@ -44,7 +51,8 @@ class Load:
 
     stage: str
     flop: float = 0.0  # on GPUs, shared
-    cpu_flop: float = 0.0  # on one node
+    cpu_flop: float = 0.0  # in one process
+    compared: float = 0.0  # FLOP on the processor that all processes share, one for each GPU
     encoded: float = 0.0  # images, on all cores
     prepared: float = 0.0  # images, on all cores
     disk: float = 0.0  # bytes read and written
@@ -57,7 +65,7 @@ class Load:
         others = (gpus - 1) / gpus
         seconds = {
             "GPU": self.flop / (machine.tflops * 1e12 * gpus),
-            "CPU": self.cpu_flop / (machine.cpu_gflops * 1e9)
+            "CPU": (self.cpu_flop + self.compared / gpus) / (machine.cpu_gflops * 1e9)
             + (self.encoded / machine.encode + self.prepared / machine.prepare)
             / (machine.cores * gpus),
             "disk": self.disk / (machine.disk * 1e9),
@@ -92,16 +100,18 @@ def networks(p: Params) -> Networks:
 
 def loads(p: Params, nets: Networks) -> list[Load]:
     """Return what the stages of ``p`` ask for."""
-    costs = {
-        c.stage: c
-        for c in pipeline_cost(p, pca_images=PCA_IMAGES, benchmark_images=BENCHMARK_IMAGES)
-    }
+    found = pipeline_cost(
+        p, pca_images=PCA_IMAGES, pca_people=PCA_PEOPLE, benchmark_images=BENCHMARK_IMAGES
+    )
+    costs = {cost.stage: cost for cost in found}
     faces = p.subset.identities * p.subset.images_per_identity
     made = p.identities * p.images_per_identity
     store = costs["dataset"].disk_bytes
     image = costs["subset"].disk_bytes / faces
     fr = p.fr.epochs * made
     seen = p.training.steps * p.training.batch
+    plain = made * nets.generation.forward
+    compared = PCA_IMAGES + BENCHMARK_IMAGES
     return [
         Load("features", costs["features"].flop, prepared=faces, disk=faces * image),
         Load(
@@ -113,8 +123,9 @@ def loads(p: Params, nets: Networks) -> list[Load]:
             reduced=4.0 * nets.training.parameters,
         ),
         Load("pca", costs["pca"].flop, prepared=PCA_IMAGES, disk=PCA_IMAGES * image),
-        Load("identities", cpu_flop=costs["identities"].flop),
-        Load("dataset", costs["dataset"].flop, encoded=made, disk=2 * store),
+        Load("identities", cpu_flop=costs["identities"].cpu_flop),
+        Load("dataset", plain, encoded=made, disk=2 * store),
+        Load("dataset: AttrOP, at most", costs["dataset"].flop - plain),
         Load(
             "recognizer",
             costs["recognizer@generated"].flop,
@@ -125,6 +136,20 @@ def loads(p: Params, nets: Networks) -> list[Load]:
             gathered=4.0 * p.fr.embedding * p.fr.batch,
         ),
         Load("measure", costs["measure"].flop),
+        Load(
+            "labels",
+            costs["labels"].flop,
+            compared=costs["labels"].cpu_flop,
+            prepared=2 * made,
+            disk=2 * made * image + costs["labels"].disk_bytes,
+        ),
+        Load(
+            "leaks",
+            costs["leaks"].flop,
+            compared=costs["leaks"].cpu_flop,
+            prepared=compared,
+            disk=compared * image,
+        ),
         Load("evaluate", costs["evaluate"].flop),
     ]
 

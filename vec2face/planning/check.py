@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -23,7 +23,7 @@ from vec2face.faces.source import open_source
 from vec2face.faces.subset import choose_released
 from vec2face.generator.losses import load_lpips
 from vec2face.generator.released import open_generator
-from vec2face.planning.cost import Cost, StageCost, file_cost, pipeline_cost
+from vec2face.planning.cost import Cost, StageCost, estimators_cost, file_cost, pipeline_cost
 from vec2face.recognizers.features import open_network, open_recognizer
 from vec2face.runtime.files import InputError, check_writable
 
@@ -91,8 +91,18 @@ def expect(p: Params) -> tuple[list[StageCost], list[str]]:
 
     pca, pairs = _usual_images(p)
     nothing: Cost | None = None
+    sizes: dict[str, Any] = {}
+    if p.attrop is not None:
+        assumed.append("all images of AttrOP are assumed to take all their steps and attempts")
+        try:
+            sizes["estimators"] = estimators_cost(p)
+        except InputError:
+            assumed.append(
+                "estimators cannot be counted yet: each assumed to be as large as paths.recognizer"
+            )
     costs = pipeline_cost(
         p,
+        **sizes,
         pca_images=counted("pca_faces", _image_count, pca, f"{pca} images"),
         benchmark_images=counted("benchmarks", _benchmark_images, pairs, f"{pairs} images"),
         recognizer=counted("recognizer", file_cost, nothing, "an IResNet-100"),

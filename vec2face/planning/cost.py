@@ -9,7 +9,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from vec2face.config.params import Params
 from vec2face.config.sections import GeneratorConfig
+from vec2face.estimators.estimator import Estimator, open_estimator
 from vec2face.generator.discriminator import PatchDiscriminator
 from vec2face.generator.masks import ROWS
 from vec2face.generator.network import SIDE, Vec2Face
@@ -24,6 +24,7 @@ from vec2face.recognizers.backbones import architecture, build_backbone
 from vec2face.recognizers.features import open_network
 
 JPEG_BYTES_PER_PIXEL = 0.55  # of a face at quality 95
+CPU_GFLOPS = 70.0  # 10^9 operations a second of a process's products on the processor
 OPTIMIZER = 4  # float32 copies of the weights: weights, gradients and AdamW's two moments
 
 
@@ -65,6 +66,35 @@ def file_cost(path: Path | str) -> Cost:
     """
     net = open_network(path)
     return _count(net, torch.zeros(2, 3, net.input_size, net.input_size, requires_grad=True))
+
+
+def estimators_cost(p: Params) -> Cost:
+    """Count the frozen estimators that AttrOP asks together, on images of ``image_size``.
+
+    Raises:
+        InputError: a file is missing, or is no such network.
+    """
+    faces = torch.zeros(2, 3, p.image_size, p.image_size, requires_grad=True)
+    total = Cost(0, 0, 0, 0)
+    for name in _asked(p):
+        estimator = open_estimator(p.estimators[name], f"estimators.{name}")
+        total += _count(_Stacked(estimator), faces)
+    return total
+
+
+def _asked(p: Params) -> set[str]:
+    return {aim.estimator for aim in p.attrop.attributes.values()} if p.attrop else set()
+
+
+class _Stacked(nn.Module):
+    """An estimator whose outputs are one tensor."""
+
+    def __init__(self, estimator: Estimator) -> None:
+        super().__init__()
+        self.estimator = estimator
+
+    def forward(self, images: Tensor) -> Tensor:
+        return torch.stack([*self.estimator(images).values()])
 
 
 def _count(net: nn.Module, x: Tensor) -> Cost:
@@ -134,13 +164,37 @@ def _discriminator_cost(
 
 @dataclass(frozen=True)
 class StageCost:
-    """What one stage needs. ``device_bytes``: weights, optimiser and kept activations."""
+    """What one stage needs.
+
+    Attributes:
+        stage: its name.
+        flop: on the device.
+        disk_bytes: written.
+        memory_bytes: of a process.
+        device_bytes: weights, optimiser and kept activations.
+        cpu_flop: products of vectors, which run on the processor whatever the device.
+    """
 
     stage: str
     flop: float
     disk_bytes: float = 0.0
     memory_bytes: float = 0.0
     device_bytes: float = 0.0
+    cpu_flop: float = 0.0
+
+
+def attrop_flop(p: Params, generator: Cost, recognizer: Cost, estimators: Cost) -> float:
+    """Count AttrOP, at most: all its images take all steps, and all attempts that they have.
+
+    Each step draws an image, looks at it, and sends a gradient through all networks to the vector,
+    none to weights: it costs as much as the way there. The last image is looked at, too.
+    """
+    if p.attrop is None:
+        return 0.0
+    images = p.identities * p.images_per_identity * sum(group.share for group in p.attrop.groups)
+    attempts = p.attrop.attempts if p.attrop.unconverged == "again" else 1
+    look = generator.forward + recognizer.forward + estimators.forward
+    return images * attempts * (p.attrop.steps + 1) * 2 * look
 
 
 def pipeline_cost(
@@ -148,22 +202,28 @@ def pipeline_cost(
     *,
     pca_images: int,
     benchmark_images: int,
+    pca_people: int | None = None,
     recognizer: Cost | None = None,
     second: Cost | None = None,
+    estimators: Cost | None = None,
 ) -> list[StageCost]:
     """Estimate every stage of ``p``; those that render are left out.
 
-    LPIPS is taken for VGG16, and training sets of others for as large as ours.
+    LPIPS is taken for VGG16, training sets of others for as large as ours, and AttrOP for as long
+    as it may take (``attrop_flop``).
 
     Args:
         p: the parameters.
         pca_images: number of images of ``paths.pca_faces``.
         benchmark_images: number of images of all benchmarks together.
+        pca_people: number of people on the former; at most its images if it is not given.
         recognizer: that of ``paths.recognizer``; an IResNet-100 at 112 pixels, as in the paper, if
             it is not given.
         second: that of ``paths.second_recognizer``; ``recognizer`` if it is not given.
+        estimators: those of AttrOP together; each as large as ``recognizer`` if not given.
     """
     teacher = recognizer or backbone_cost("iresnet100")
+    estimators = estimators or sum([teacher] * len(_asked(p)), Cost(0, 0, 0, 0))
     judges = teacher.forward + (second or teacher).forward
     name = architecture(p.fr, p.image_size)["name"]
     fr = backbone_cost(name, p.image_size, p.fr.embedding, p.fr.widths or None)
@@ -173,8 +233,8 @@ def pipeline_cost(
     judge = _discriminator_cost(d.width, d.kernels, p.image_size, t.released)
     faces = p.subset.identities * p.subset.images_per_identity
     made = p.identities * p.images_per_identity
-    # Whom the generated people are compared with; of a set without labels, at most its images.
-    real = p.subset.identities + pca_images + benchmark_images
+    # Whom the generated people are compared with.
+    real = p.subset.identities + (pca_people or pca_images) + benchmark_images
     jpeg = JPEG_BYTES_PER_PIXEL * p.image_size**2
     row = 4.0 * 512
 
@@ -202,8 +262,16 @@ def pipeline_cost(
             network + (t.micro_batch or t.batch) * (train.kept + w.recognizer_share * teacher.kept),
         ),
         StageCost("pca", pca_images * teacher.forward, 4.0 * 513 * 512, pca_images * row),
-        StageCost("identities", p.identities**2 * 512.0, p.identities * row, p.identities * row),
-        StageCost("dataset", made * sample.forward, made * (jpeg + row), p.identities * row),
+        StageCost(
+            *("identities", 0, p.identities * row, p.identities * row),
+            cpu_flop=p.identities**2 * 512.0,
+        ),
+        StageCost(
+            "dataset",
+            made * sample.forward + attrop_flop(p, sample, teacher, estimators),
+            made * (jpeg + row),
+            p.identities * row,
+        ),
         *(
             StageCost(
                 f"recognizer@{which}",
@@ -217,49 +285,20 @@ def pipeline_cost(
         StageCost("measure", min(made, 20_000) * judges),
         StageCost(
             "labels",
-            made * judges + 3 * 2 * 512.0 * made * p.identities,  # vectors, and features twice
+            made * judges,
             2 * made * row,
-            3 * p.identities * row,
+            4.5 * p.identities * row,
+            # Vectors, features twice, and identities among themselves.
+            cpu_flop=2 * 512.0 * (3 * made + p.identities) * p.identities,
         ),
         StageCost(
             "leaks",
-            (pca_images + benchmark_images) * teacher.forward
-            + 2 * 512.0 * (made + 2 * p.identities) * real,
+            (pca_images + benchmark_images) * teacher.forward,
             0.0,
             pca_images * row,
+            cpu_flop=2 * 512.0 * (made + 2 * p.identities) * real,
         ),
         StageCost(
             "evaluate", 2 * benchmark_images * ((1 + len(p.training_sets)) * fr.forward + judges)
         ),
     ]
-
-
-def table(costs: list[StageCost], tflops: float) -> str:
-    """Return the stages as text; ``tflops``: 10^12 operations a second that a device sustains."""
-    seconds = sum(c.flop for c in costs) / (tflops * 1e12)
-    unit, length = ("hours", 3600) if seconds >= 3600 else ("minutes", 60)
-    times = f"device {unit}"
-    lines = [f"{'stage':22}{times:>15}{'disk GB':>10}{'memory GB':>11}{'device GB':>11}"]
-    rows: list[tuple[str, Any]] = [(c.stage, c) for c in costs]
-    rows.append(
-        (
-            "all",
-            StageCost(
-                "all",
-                sum(c.flop for c in costs),
-                sum(c.disk_bytes for c in costs),
-                max(c.memory_bytes for c in costs),
-                max(c.device_bytes for c in costs),
-            ),
-        )
-    )
-    for name, cost in rows:
-        sizes = (cost.disk_bytes, cost.memory_bytes, cost.device_bytes)
-        amounts = (cost.flop / (tflops * 1e12) / length, *(size / 1e9 for size in sizes))
-        cells = ["<0.1" if 0 < a < 0.05 else f"{a:.1f}" for a in amounts]
-        lines.append(f"{name:22}{cells[0]:>15}{cells[1]:>10}{cells[2]:>11}{cells[3]:>11}")
-    lines.append(
-        f"{unit} at {tflops:g} TFLOP/s, which --tflops sets; device GB are those of a whole batch, "
-        "which several devices share"
-    )
-    return "\n".join(lines)
