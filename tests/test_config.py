@@ -364,6 +364,10 @@ PRINTED = AIMED | {"mode": "printed", "attributes": {"yaw": YAW}}
             {"attrop": AIMED | {"groups": [{"share": 1, "aims": {"yaw": "p101"}}]}},
             "attrop.groups",
         ),
+        (
+            {"attrop": AIMED | {"groups": [{"share": 0.02, "aims": {"yaw": 1}}]}},
+            "attrop.groups.0.share: 0.02 of images_per_identity = 16",
+        ),
         ({"attrop": AIMED | {"steps": -1}}, "attrop.steps"),
         ({"attrop": AIMED | {"mode": "theirs"}}, "attrop.mode"),
         ({"attrop": AIMED | {"mode": "printed"}}, "attrop.attributes.yaw.scale"),

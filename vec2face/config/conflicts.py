@@ -87,8 +87,10 @@ def in_subset(subset: Subset, seed: int) -> Iterator[str]:
         yield f"seed: below 2^32 for subset.rule: released, whose generator takes no {seed}"
 
 
-def in_attrop(attrop: AttrOP | None, estimators: Mapping[str, EstimatorConfig]) -> Iterator[str]:
-    """Name estimators and outputs that AttrOP asks for and nobody has."""
+def in_attrop(
+    attrop: AttrOP | None, estimators: Mapping[str, EstimatorConfig], images: int
+) -> Iterator[str]:
+    """Name what AttrOP asks for and cannot get of estimators and of an identity's images."""
     for name in ("pose", "quality"):
         if name not in estimators:
             yield f"estimators.{name}: is missing; stages read its file"
@@ -114,6 +116,11 @@ def in_attrop(attrop: AttrOP | None, estimators: Mapping[str, EstimatorConfig]) 
     for number, group in enumerate(attrop.groups):
         for name in group.aims.keys() - attrop.attributes.keys():
             yield f"attrop.groups.{number}.aims.{name}: attrop.attributes has no such name"
+        if round(group.share * images, 9) < 1:
+            yield (
+                f"attrop.groups.{number}.share: {group.share:g} of images_per_identity = {images} "
+                f"is less than one image; at least 1/{images}"
+            )
     if sum(group.share for group in attrop.groups) > 1 + 1e-9:
         yield "attrop.groups: their shares sum to more than 1"
     if attrop.mode != "ours" and attrop.unconverged != "best":

@@ -76,9 +76,8 @@ class Aims:
         rest = 1 - sum(group.share for group in self.groups)
         split = shares([*(group.share for group in self.groups), rest], self.images_per_identity)
         kinds = np.repeat([*range(len(self.groups)), -1], split)
-        return np.array(
-            [kinds[self._place(int(i))[m]] for i, m in zip(identity, image, strict=True)]
-        )
+        found = [kinds[self._place(int(i))[m]] for i, m in zip(identity, image, strict=True)]
+        return np.array(found, np.int64)
 
     def _place(self, identity: int) -> np.ndarray:
         return _places(self.seed, identity, self.images_per_identity)
