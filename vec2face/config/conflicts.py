@@ -125,8 +125,8 @@ def in_attrop(
         for name in group.aims.keys() - attrop.attributes.keys():
             yield f"attrop.groups.{number}.aims.{name}: attrop.attributes has no such name"
         for name, value in group.aims.items():
-            aim = attrop.attributes.get(name)
-            if aim and aim.kind == "absolute" and not isinstance(value, str) and value < 0:
+            asked = attrop.attributes.get(name)
+            if asked and asked.kind == "absolute" and not isinstance(value, str) and value < 0:
                 yield f"attrop.groups.{number}.aims.{name}: an absolute value, not {value:g}"
         if round(group.share * images, 9) < 1:
             yield (
