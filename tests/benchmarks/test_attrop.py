@@ -130,7 +130,11 @@ def test_what_the_parameters_lack_is_named(folder):
 
 
 def test_a_percentile_is_of_the_estimator_named_and_of_magnitudes(folder):
-    """Another estimator has an output of the same name; an absolute aim has no sign."""
+    """Another estimator has an output of the same name; an absolute aim has no sign.
+
+    Faces are of the size that the generator draws, whatever another one was trained with.
+    """
+    p = changed(folder, image_size=112, generator__channels=[8] * 5)
     about = folder.model_dump(mode="json")["estimators"]
     about["quality"]["gives"] = about["judge"]["gives"]
     about["quality"]["file"] = "second.safetensors"
@@ -144,7 +148,7 @@ def test_a_percentile_is_of_the_estimator_named_and_of_magnitudes(folder):
                 "yaw": {"estimator": name, "kind": kind, "scale": 1, "tolerance": 1},
                 "quality": {"estimator": "pose", "kind": "signed", "scale": 1, "tolerance": 1},
             }
-            some = contest_of(changed(folder, attrop=attrop, estimators=about), 2, None, 5)
+            some = contest_of(changed(p, attrop=attrop, estimators=about), 2, None, 5)
             found[kind, name] = float(some.samples[0].targets[0])
     images = to_tensor(load_images(open_source("faces"), 56, np.arange(2)))
     for name, file in (("pose", "first"), ("quality", "second")):
