@@ -55,7 +55,7 @@ class EstimatorConfig(Section):
     """
 
     file: Place
-    network: Literal["onnx", "recognizer", "6drepnet"]  # see Takes of recognizer
+    network: Literal["onnx", "recognizer", "6drepnet"]  # recognizer: see Takes
     takes: Takes
     gives: Gives
 
