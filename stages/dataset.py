@@ -54,7 +54,7 @@ def main() -> None:
     inputs = [artifacts.identities, artifacts.pca, file]
     if p.attrop is not None:
         estimators = {name: e.model_dump(mode="json") for name, e in p.estimators.items()}
-        settings += [p.attrop.model_dump(mode="json"), estimators]
+        settings += [p.attrop.model_dump(mode="json"), estimators, p.subset.corrupt]
         inputs += [Path(p.paths.pca_faces), Path(p.paths.recognizer)]
         inputs += [Path(p.estimators[aim.estimator].file) for aim in p.attrop.attributes.values()]
     with resume("dataset", settings, inputs, artifacts.work) as work:

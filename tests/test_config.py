@@ -364,6 +364,22 @@ PRINTED = AIMED | {"mode": "printed", "attributes": {"yaw": YAW}}
             {"attrop": AIMED | {"groups": [{"share": 1, "aims": {"yaw": "p101"}}]}},
             "attrop.groups",
         ),
+        (
+            {"attrop": AIMED | {"groups": [{"share": 0.02, "aims": {"yaw": 1}}]}},
+            "attrop.groups.0.share: 0.02 of images_per_identity = 16",
+        ),
+        (
+            {"attrop": AIMED | {"groups": [{"share": 1, "aims": {"yaw": -60}}]}},
+            "attrop.groups.0.aims.yaw: an absolute value, not -60",
+        ),
+        ({"estimators__quality__takes__side": 224}, "estimators.quality.takes.side: null"),
+        ({"estimators__quality__takes__channels": "bgr"}, "estimators.quality.takes.channels: rgb"),
+        ({"estimators__quality__takes__mean": [0, 0.5, 0.5]}, "quality.takes.mean: [0.5]"),
+        ({"estimators__quality__takes__std": [1]}, "estimators.quality.takes.std: [0.5]"),
+        (
+            {"attrop": AIMED | {"attributes": {"yaw": YAW | {"estimator": "judge"}}}},
+            "attrop.attributes.yaw.estimator: pose or quality",
+        ),
         ({"attrop": AIMED | {"steps": -1}}, "attrop.steps"),
         ({"attrop": AIMED | {"mode": "theirs"}}, "attrop.mode"),
         ({"attrop": AIMED | {"mode": "printed"}}, "attrop.attributes.yaw.scale"),

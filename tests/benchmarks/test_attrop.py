@@ -12,11 +12,13 @@ import yaml
 from benchmarks.attrop import Contest, contest_of, main, table
 from tests.dataset.test_attrop import AWAY, LIGHT, NETWORKS, SETTINGS, estimator, samples
 from tests.parameters import SMOKE, changed
-from vec2face.faces.images import encode
+from vec2face.faces.images import encode, to_tensor
+from vec2face.faces.source import load_images, open_source
 from vec2face.faces.store_writer import FaceStoreWriter
 from vec2face.generator.network import Vec2Face
 from vec2face.identities.pca import PCA
 from vec2face.recognizers.backbones import build_backbone
+from vec2face.recognizers.features import open_network
 from vec2face.recognizers.network import save_recognizer
 from vec2face.runtime.files import InputError
 
@@ -29,7 +31,7 @@ def yaws(images):
 
 
 def contest(count=8):
-    networks = replace(NETWORKS, estimators=[yaws])
+    networks = replace(NETWORKS, estimators={"halves": yaws})
     settings = replace(SETTINGS, attributes=(TURN, LIGHT), steps=30)
     return Contest(networks, settings, samples(count, light=-20.0), yaws, 40)
 
@@ -85,7 +87,8 @@ def folder(tmp_path, monkeypatch):
     np.save("data/identities.npy", people)
     with FaceStoreWriter("faces", image_size=56, seed=0, made_by="test") as writer:
         for label in range(2):
-            writer.append(encode(np.full((56, 56, 3), 80 * label, np.uint8)), label)
+            pixels = np.random.default_rng(label).integers(0, 256, (56, 56, 3), np.uint8)
+            writer.append(encode(pixels), label)
     pose = {"estimator": "pose", "kind": "absolute", "scale": 1, "tolerance": 0.1}
     quality = {"estimator": "quality", "kind": "least", "scale": 1, "tolerance": 1}
     attrop = {
@@ -124,6 +127,34 @@ def test_what_the_parameters_lack_is_named(folder):
         contest_of(folder, 4, "quality", 5)
     with pytest.raises(InputError, match="attrop"):
         contest_of(changed(folder, attrop=None), 4, None, 5)
+
+
+def test_a_percentile_is_of_the_estimator_named_and_of_magnitudes(folder):
+    """Another estimator has an output of the same name; an absolute aim has no sign.
+
+    Faces are of the size that the generator draws, whatever another one was trained with.
+    """
+    p = changed(folder, image_size=112, generator__channels=[8] * 5)
+    about = folder.model_dump(mode="json")["estimators"]
+    about["quality"]["gives"] = about["judge"]["gives"]
+    about["quality"]["file"] = "second.safetensors"
+    about["pose"]["gives"]["outputs"] = {"yaw": "degrees", "quality": "norm"}
+    attrop = folder.attrop.model_dump()
+    attrop["groups"] = [{"share": 1, "aims": {"yaw": "p30"}}]
+    found = {}
+    for kind in ("signed", "absolute"):
+        for name in ("pose", "quality"):
+            attrop["attributes"] = {
+                "yaw": {"estimator": name, "kind": kind, "scale": 1, "tolerance": 1},
+                "quality": {"estimator": "pose", "kind": "signed", "scale": 1, "tolerance": 1},
+            }
+            some = contest_of(changed(p, attrop=attrop, estimators=about), 2, None, 5)
+            found[kind, name] = float(some.samples[0].targets[0])
+    images = to_tensor(load_images(open_source("faces"), 56, np.arange(2)))
+    for name, file in (("pose", "first"), ("quality", "second")):
+        values = open_network(f"{file}.safetensors")(images)[:, 0].numpy()
+        assert found["signed", name] == pytest.approx(np.percentile(values, 30), rel=1e-3)
+        assert found["absolute", name] == pytest.approx(np.percentile(abs(values), 30), rel=1e-3)
 
 
 def test_the_table_has_a_cell_for_each_figure():

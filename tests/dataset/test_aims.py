@@ -10,7 +10,7 @@ from vec2face.dataset.perturbation import Perturbation
 from vec2face.faces.images import decode, to_tensor
 from vec2face.faces.source import open_source
 from vec2face.generator.masks import masks as draw_masks
-from vec2face.runtime.files import fingerprint
+from vec2face.runtime.files import InputError, fingerprint
 
 IMAGES = 10
 IDENTITIES = (1.5 * np.random.default_rng(5).normal(size=(6, 12))).astype(np.float32)
@@ -81,7 +81,7 @@ def test_aimed_images_have_their_attributes_and_the_others_are_as_without(tmp_pa
             assert ours.encoded(sample) == plain.encoded(sample)
             assert np.array_equal(vectors[sample], before[sample])
         image = to_tensor(decode(ours.encoded(sample), "x")[None])
-        turns[sample] = abs(float(NETWORKS.estimators[0](image)["turn"]))
+        turns[sample] = abs(float(NETWORKS.estimators["halves"](image)["turn"]))
     for group, target in ((0, 20), (1, 30)):
         errors = np.abs(turns[groups == group] - target)
         assert summary[f"attrop_{group}_turn_error"] == pytest.approx(errors.mean(), abs=1e-3)
@@ -115,11 +115,37 @@ def test_what_does_not_converge_is_kept_tried_again_or_dropped(tmp_path):
     assert dropped["images"] == len(open_source(tmp_path / "drop/generated")) == 30
     assert np.bincount(open_source(tmp_path / "drop/generated").labels).tolist() == [5] * 6
     assert len(np.load(tmp_path / "drop/vectors.npy")) == 30
+    assert (dropped["attrop_0_images"], dropped["attrop_0_dropped"]) == (0, 30)
 
 
 def test_all_images_may_be_aimed_at(tmp_path):
     summary = run(tmp_path, aims((Group(1.0, {"turn": 20.0}),)), identities=IDENTITIES[:2])
     assert summary["attrop_0_images"] == summary["images"] == 20
+
+
+@pytest.mark.parametrize("share", [0.02, 0.1])  # of ten images: none, and one in some blocks
+def test_blocks_without_aimed_images_are_drawn_plainly(tmp_path, share, monkeypatch):
+    monkeypatch.setattr(dataset, "BLOCK", 4)
+    wanted = aims((Group(share, {"turn": 20.0}),), steps=2)
+    summary = run(tmp_path, wanted)
+    assert summary["images"] == 60
+    assert summary["attrop_0_images"] == (wanted.groups_of(np.arange(60)) == 0).sum()
+
+
+def test_shards_that_are_dropped_whole_are_left_out(tmp_path):
+    with pytest.raises(InputError, match=r"attrop\.unconverged"):
+        run(tmp_path / "none", aims((Group(1.0, {"turn": 300.0}),), "drop", steps=0))
+    part = aims((Group(1.0, {"turn": 20.0}),), "drop", steps=0)
+    summary = run(tmp_path / "part", part, images_per_shard=2)
+    store = open_source(tmp_path / "part/generated")
+    assert 0 < summary["images"] < 30  # so that of 30 shards some are empty
+    assert len(store) == len(np.load(tmp_path / "part/vectors.npy")) == summary["images"]
+    assert summary["attrop_0_images"] == summary["images"] == 60 - summary["attrop_0_dropped"]
+    assert summary["attrop_0_converged"] == 1
+    images = to_tensor(np.stack([decode(store.encoded(row), "x") for row in range(len(store))]))
+    turns = NETWORKS.estimators["halves"](images)["turn"].abs().numpy()
+    assert summary["attrop_0_turn_error"] == pytest.approx(np.abs(turns - 20).mean(), abs=1e-3)
+    assert run(tmp_path / "part", part, images_per_shard=2) == summary
 
 
 def test_a_second_attempt_starts_elsewhere():

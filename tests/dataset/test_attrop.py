@@ -8,12 +8,13 @@ import torch
 from torch import nn
 
 from vec2face.dataset.attrop import Attribute, Networks, Sample, Settings, keep, optimise
+from vec2face.dataset.attrop_reference import optimise_as
 from vec2face.faces.images import decode, to_tensor
 
 DIMENSION = 12
-TURN = Attribute("turn", 30.0, 3.0, "signed")
+TURN = Attribute("turn", 30.0, 3.0, "signed", "halves")
 AWAY = dataclasses.replace(TURN, kind="absolute")
-LIGHT = Attribute("light", 20.0, 1.0, "least")
+LIGHT = Attribute("light", 20.0, 1.0, "least", "halves")
 
 
 class Painter(nn.Module):
@@ -44,7 +45,7 @@ def estimator(images):
     return {"turn": 90 * (right - left), "light": 50 * images.mean((1, 2, 3))}
 
 
-NETWORKS = Networks(PAINTER, recognizer, [estimator], torch.device("cpu"))
+NETWORKS = Networks(PAINTER, recognizer, {"halves": estimator}, torch.device("cpu"))
 SETTINGS = Settings((TURN, LIGHT), 60, 0.1, 1.0, 1.0, 0.5, 4, 95)
 
 
@@ -155,6 +156,26 @@ def test_a_sample_that_stops_early_has_converged():
     assert early > 40
 
 
+@pytest.mark.parametrize("mode", ["ours", "printed", "released"])
+def test_an_attribute_is_its_own_estimators_though_another_has_its_name(mode):
+    """Whichever of the two comes first."""
+
+    def other(images):
+        return {"turn": -estimator(images)["turn"], "shade": -estimator(images)["light"]}
+
+    shade = Attribute("shade", 20.0, 1.0, "least", "other")
+    settings = dataclasses.replace(SETTINGS, attributes=(TURN, shade), steps=5, rate=0.01)
+    for estimators in (
+        {"halves": estimator, "other": other},
+        {"other": other, "halves": estimator},
+    ):
+        networks = dataclasses.replace(NETWORKS, estimators=estimators)
+        for result in optimise_as(mode, networks, samples(4, light=5.0), settings):
+            values = seen(result)
+            assert result.errors[0] == pytest.approx(abs(values["turn"] - 20), abs=1e-3)
+            assert result.errors[1] == pytest.approx(max(5 + values["light"], 0), abs=1e-3)
+
+
 def test_a_loss_that_is_no_number_ends_its_sample_only():
     def broken(images):
         values = estimator(images)
@@ -162,7 +183,7 @@ def test_a_loss_that_is_no_number_ends_its_sample_only():
         return values | {"turn": values["turn"].masked_fill(bad, torch.nan)}
 
     made = samples(16)
-    networks = dataclasses.replace(NETWORKS, estimators=[broken])
+    networks = dataclasses.replace(NETWORKS, estimators={"halves": broken})
     results = {r.number: r for r in optimise(networks, made, SETTINGS)}
     assert len(results) == 16
     ends = [not np.isfinite(r.errors).all() for r in results.values()]

@@ -19,8 +19,8 @@ SEE = RNG.normal(size=(DIMENSION, PIXELS)) / 8
 YAW, QUALITY = RNG.normal(size=(2, PIXELS))
 
 ATTRIBUTES = (
-    Attribute("yaw", 1.0, 5.0, "absolute"),
-    Attribute("quality", 1.0, 1.0, "least"),
+    Attribute("yaw", 1.0, 5.0, "absolute", "lines"),
+    Attribute("quality", 1.0, 1.0, "least", "lines"),
 )
 PLAIN = Settings(ATTRIBUTES, 5, 1e-3, 1.0, 1.0, -1.0, 4, 95)
 
@@ -38,7 +38,7 @@ def estimator(images):
     return {"yaw": flat @ torch.from_numpy(YAW), "quality": flat @ torch.from_numpy(QUALITY)}
 
 
-WORLD = Networks(generator, recognizer, [estimator], torch.device("cpu"))
+WORLD = Networks(generator, recognizer, {"lines": estimator}, torch.device("cpu"))
 
 
 def made(count, targets=(30.0, 5.0)):

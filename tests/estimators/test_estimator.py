@@ -105,6 +105,32 @@ def test_a_smaller_box_is_a_window():
     assert torch.equal(cut(images, (0.25, 0.5, 0.75, 1)), images[:, :, 8:, 4:12])
 
 
+@pytest.mark.parametrize("side", [7, 16, 40])
+@pytest.mark.parametrize("box", [(0, 0, 1, 1), (-0.25, 0, 1.25, 0.75)])
+def test_a_cut_and_its_gradient_are_those_of_padding_and_interpolation(box, side):
+    images = torch.rand(2, 3, 16, 16, dtype=torch.float64, requires_grad=True)
+    edges = (4, 4, 0, 0) if box[0] else (0, 0, 0, 0)
+    padded = functional.pad(images, edges, mode="replicate")[:, :, : 12 if box[0] else 16]
+    wanted = functional.interpolate(padded, (side, side), mode="bilinear", antialias=True)
+    found = cut(images, box, side)
+    assert torch.allclose(found, wanted, rtol=0, atol=1e-12)
+    weights = torch.rand_like(found)
+    one, other = (torch.autograd.grad((x * weights).sum(), images)[0] for x in (found, wanted))
+    assert torch.allclose(one, other, rtol=0, atol=1e-12)
+
+
+def test_a_cut_asks_for_no_sum_without_order():
+    """Neither padding nor interpolation, whose gradients are such sums on a GPU."""
+    graph, seen = [cut(torch.rand(1, 3, 16, 16, requires_grad=True), (-1, 0, 1, 1), 9).grad_fn], ""
+    while graph:
+        node = graph.pop()
+        seen += type(node).__name__
+        graph += [before for before, _ in node.next_functions if before is not None]
+    assert "Upsample" not in seen
+    assert "Pad" not in seen
+    assert seen
+
+
 def test_an_expectation_is_the_mean_of_its_classes(sums):
     file = sums([[1, 0, 0], [0, 1, 0], [0, 0, 1]])
     stated = {"reading": "expectation", "classes": [10, 20, 40], "mean": [0.0], "std": [1.0]}

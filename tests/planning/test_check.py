@@ -95,6 +95,18 @@ def test_a_generator_that_is_not_there_is_missing(project):
     assert [f[:2] for f in found] == [("paths.generator", "missing")]
 
 
+def test_estimators_must_exist_and_are_opened_if_attrop_asks_them(project):
+    p = Params.load()
+    Path("pose.onnx").write_bytes(b"nothing of the kind")
+    assert not found_of(p, estimators__pose__file="pose.onnx")
+    found = found_of(p, estimators__quality__file="none.onnx")
+    assert [f[:2] for f in found] == [("estimators.quality.file", "missing")]
+    attrop = Params.load(ROOT / "params/paper.yaml").attrop.model_dump()
+    (found,) = found_of(p, attrop=attrop, estimators__pose__file="pose.onnx")
+    assert found[:2] == ("estimators.pose.file", "unreadable")
+    assert "pose.onnx" in found[2]
+
+
 def test_a_batch_is_no_larger_than_the_set(project):
     """Under the released rule the images are counted; a recognizer's batch takes what there is."""
     faces("train.rec", 6, 3)

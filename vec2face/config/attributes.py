@@ -22,7 +22,10 @@ from vec2face.config.sections import Section
 
 
 class Takes(Section):
-    """What a network of attributes expects of its input."""
+    """What a network of attributes expects of its input.
+
+    A recognizer's file says all but ``box`` itself, so the rest is null, rgb, [0.5] and [0.5] then.
+    """
 
     box: tuple[Edge, Edge, Edge, Edge]  # left, top, right, bottom, in sides of the face
     side: Size | None  # pixels to which that is scaled; null: as the file says, or as it is
@@ -52,7 +55,7 @@ class EstimatorConfig(Section):
     """
 
     file: Place
-    network: Literal["onnx", "recognizer", "6drepnet"]  # recognizer: takes what it itself knows
+    network: Literal["onnx", "recognizer", "6drepnet"]  # recognizer: see Takes
     takes: Takes
     gives: Gives
 

@@ -13,6 +13,10 @@ from vec2face.config.sections import (
     Training,
 )
 
+WATCHED = ("pose", "quality")
+"""Estimators whose files ``dvc.yaml`` watches, so that the data set is made again with another."""
+NEUTRAL = {"side": "null", "channels": "rgb", "mean": "[0.5]", "std": "[0.5]"}
+"""What ``takes`` says for a recognizer, whose file knows the rest."""
 WEIGHTS = 10**10
 """Largest number of a generator's weights, about; the paper's has 2 10^8."""
 
@@ -87,9 +91,11 @@ def in_subset(subset: Subset, seed: int) -> Iterator[str]:
         yield f"seed: below 2^32 for subset.rule: released, whose generator takes no {seed}"
 
 
-def in_attrop(attrop: AttrOP | None, estimators: Mapping[str, EstimatorConfig]) -> Iterator[str]:
-    """Name estimators and outputs that AttrOP asks for and nobody has."""
-    for name in ("pose", "quality"):
+def in_attrop(
+    attrop: AttrOP | None, estimators: Mapping[str, EstimatorConfig], images: int
+) -> Iterator[str]:
+    """Name what AttrOP asks for and cannot get of estimators and of an identity's images."""
+    for name in WATCHED:
         if name not in estimators:
             yield f"estimators.{name}: is missing; stages read its file"
     for name, estimator in estimators.items():
@@ -99,6 +105,7 @@ def in_attrop(attrop: AttrOP | None, estimators: Mapping[str, EstimatorConfig]) 
         for key in ("mean", "std"):
             if len(getattr(estimator.takes, key)) == 2:
                 yield f"estimators.{name}.takes.{key}: one number, or three for the channels"
+        yield from _twice(f"estimators.{name}.takes", estimator)
         gives = estimator.gives
         if (gives.reading == "expectation") != bool(gives.classes):
             yield f"estimators.{name}.gives.classes: for the reading expectation, and for no other"
@@ -107,13 +114,25 @@ def in_attrop(attrop: AttrOP | None, estimators: Mapping[str, EstimatorConfig]) 
     if attrop is None:
         return
     for output, aim in attrop.attributes.items():
-        if aim.estimator not in estimators:
+        if aim.estimator not in WATCHED:
+            known = " or ".join(WATCHED)
+            yield f"attrop.attributes.{output}.estimator: {known}, whose files dvc.yaml watches"
+        elif aim.estimator not in estimators:
             yield f"attrop.attributes.{output}.estimator: there is no estimators.{aim.estimator}"
         elif output not in estimators[aim.estimator].gives.outputs:
             yield f"attrop.attributes.{output}: estimators.{aim.estimator} gives no such output"
     for number, group in enumerate(attrop.groups):
         for name in group.aims.keys() - attrop.attributes.keys():
             yield f"attrop.groups.{number}.aims.{name}: attrop.attributes has no such name"
+        for name, value in group.aims.items():
+            asked = attrop.attributes.get(name)
+            if asked and asked.kind == "absolute" and not isinstance(value, str) and value < 0:
+                yield f"attrop.groups.{number}.aims.{name}: an absolute value, not {value:g}"
+        if round(group.share * images, 9) < 1:
+            yield (
+                f"attrop.groups.{number}.share: {group.share:g} of images_per_identity = {images} "
+                f"is less than one image; at least 1/{images}"
+            )
     if sum(group.share for group in attrop.groups) > 1 + 1e-9:
         yield "attrop.groups: their shares sum to more than 1"
     if attrop.mode != "ours" and attrop.unconverged != "best":
@@ -123,6 +142,22 @@ def in_attrop(attrop: AttrOP | None, estimators: Mapping[str, EstimatorConfig]) 
         for key, weight in (weights | {"identity": attrop.identity}).items():
             if weight != 1:
                 yield f"attrop.{key}: 1 with the mode printed, whose terms have no weights"
+
+
+def _twice(key: str, estimator: EstimatorConfig) -> Iterator[str]:
+    """Name what would be done to a recognizer's images before it does the same."""
+    if estimator.network != "recognizer":
+        return
+    takes = estimator.takes
+    done = {
+        "side": takes.side is not None,
+        "channels": takes.channels != "rgb",
+        "mean": set(takes.mean) != {0.5},
+        "std": set(takes.std) != {0.5},
+    }
+    for name, neutral in NEUTRAL.items():
+        if done[name]:
+            yield f"{key}.{name}: {neutral} with the network recognizer, whose file knows it"
 
 
 def in_rendered(rendered: Rendered) -> Iterator[str]:

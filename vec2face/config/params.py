@@ -160,7 +160,7 @@ class Params(Section):
         yield from conflicts.in_generator(self.generator, self.training, self.subset)
         yield from conflicts.in_masks("sampling", self.sampling.masks)
         yield from conflicts.in_recognizer(self.fr, self.identities, self.images_per_identity)
-        yield from conflicts.in_attrop(self.attrop, self.estimators)
+        yield from conflicts.in_attrop(self.attrop, self.estimators, self.images_per_identity)
         yield from conflicts.in_rendered(self.rendered)
 
     def doubts(self) -> Iterator[str]:

@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 import torch
 
-from vec2face.config.attributes import AttrOP
+from vec2face.config.attributes import Aim, AttrOP
 from vec2face.config.params import Params
 from vec2face.dataset.attrop import Attribute, Networks, Result, Sample, Settings
 from vec2face.dataset.attrop_reference import Mode, optimise_as
@@ -76,9 +76,8 @@ class Aims:
         rest = 1 - sum(group.share for group in self.groups)
         split = shares([*(group.share for group in self.groups), rest], self.images_per_identity)
         kinds = np.repeat([*range(len(self.groups)), -1], split)
-        return np.array(
-            [kinds[self._place(int(i))[m]] for i, m in zip(identity, image, strict=True)]
-        )
+        found = [kinds[self._place(int(i))[m]] for i, m in zip(identity, image, strict=True)]
+        return np.array(found, np.int64)
 
     def _place(self, identity: int) -> np.ndarray:
         return _places(self.seed, identity, self.images_per_identity)
@@ -114,9 +113,9 @@ class Aims:
             vectors: see :data:`Vectors`.
 
         Returns:
-            Results by number, without those dropped, and counts: for each group g ``g/images``,
-            ``g/converged``, ``g/steps``, ``g/attempts``, ``g/cosine``, ``g/ended`` and
-            ``g/error/<name>``, sums over its images, of which errors are those of its aims.
+            Results by number, without those dropped, and counts: for each group g ``g/dropped``,
+            and ``g/images``, ``g/converged``, ``g/steps``, ``g/attempts``, ``g/cosine``,
+            ``g/ended`` and ``g/error/<name>``, sums over its results; errors are of its aims.
         """
         groups = self.groups_of(samples)
         rows = {int(sample): row for row, sample in enumerate(samples)}
@@ -143,11 +142,11 @@ class Aims:
             waiting = np.array([n for n in waiting if not found[int(n)].converged], np.int64)
             if not len(waiting):
                 break
-        return self._kept(found), self._count(found, attempts, groups, rows)
-
-    def _kept(self, found: Mapping[int, Result]) -> dict[int, Result]:
         drop = self.unconverged == "drop"
-        return {number: r for number, r in found.items() if r.converged or not drop}
+        kept = {number: r for number, r in found.items() if r.converged or not drop}
+        counts = self._count(kept, attempts, groups, rows)
+        counts.update(f"{groups[rows[number]]}/dropped" for number in found.keys() - kept.keys())
+        return kept, counts
 
     def _count(
         self,
@@ -177,9 +176,9 @@ class Aims:
     def summary(self, counts: Mapping[str, float]) -> dict[str, float]:
         """Return metrics of the counts of all images, for each group g under ``attrop_<g>_...``.
 
-        ``images``; ``converged``, the share of them; ``steps``, ``attempts``, ``cosine`` and
-        ``<name>_error``, means. With the mode released also ``ended``, the share of images whose
-        loop ended by itself.
+        ``images``, those of the data set; ``converged``, the share of them; ``steps``,
+        ``attempts``, ``cosine`` and ``<name>_error``, means. With the mode released also ``ended``,
+        the share of images whose loop ended by itself; with drop, ``dropped``, how many were.
         """
         keys = ["converged", "steps", "attempts", "cosine"]
         keys += ["ended"] if self.mode == "released" else []
@@ -187,6 +186,8 @@ class Aims:
         for group in range(len(self.groups)):
             images = counts.get(f"{group}/images", 0)
             found[f"attrop_{group}_images"] = int(images)
+            if self.unconverged == "drop":
+                found[f"attrop_{group}_dropped"] = int(counts.get(f"{group}/dropped", 0))
             for key in keys:
                 if images:
                     found[f"attrop_{group}_{key}"] = counts[f"{group}/{key}"] / images
@@ -222,13 +223,12 @@ def aims_of(
         name: open_estimator(p.estimators[name], f"estimators.{name}").to(device)
         for name in sorted({aim.estimator for aim in attrop.attributes.values()})
     }
-    wanted = {
-        name: float(value[1:])
-        for group in attrop.groups
-        for name, value in group.aims.items()
-        if isinstance(value, str)
-    }
-    seen = _seen(faces, list(estimators.values()), p.image_size, device) if wanted else {}
+    percentiles = any(isinstance(v, str) for group in attrop.groups for v in group.aims.values())
+    seen = (
+        _seen(faces, attrop.attributes, estimators, generator.image_size, device)
+        if percentiles
+        else {}
+    )
 
     def value(name: str, asked: float | str) -> float:
         if not isinstance(asked, str):
@@ -245,12 +245,12 @@ def aims_of(
         Networks(
             generator.to(device).requires_grad_(requires_grad=False).eval(),
             open_network(p.paths.recognizer).to(device),
-            list(estimators.values()),
+            estimators,
             device,
         ),
         Settings(
             [
-                Attribute(name, aim.scale, aim.tolerance, aim.kind)
+                Attribute(name, aim.scale, aim.tolerance, aim.kind, aim.estimator)
                 for name, aim in attrop.attributes.items()
             ],
             attrop.steps,
@@ -268,15 +268,21 @@ def aims_of(
 
 
 def _seen(
-    faces: Source, estimators: Sequence[Estimator], size: int, device: torch.device
+    faces: Source,
+    attributes: Mapping[str, Aim],
+    estimators: Mapping[str, Estimator],
+    size: int,
+    device: torch.device,
 ) -> dict[str, np.ndarray]:
-    """Return what estimators say of real images, evenly spaced, by output."""
+    """Return the attributes of real images, evenly spaced; magnitudes where these are aimed at."""
     rows = np.unique(np.linspace(0, len(faces) - 1, REAL, dtype=int))
     images = to_tensor(load_images(faces, size, rows))
     found: dict[str, list[np.ndarray]] = {}
     with torch.inference_mode():
         for batch in images.split(BATCH):
-            for estimator in estimators:
-                for name, values in estimator(batch.to(device)).items():
-                    found.setdefault(name, []).append(values.cpu().numpy())
+            outputs = {name: each(batch.to(device)) for name, each in estimators.items()}
+            for name, aim in attributes.items():
+                values = outputs[aim.estimator][name].cpu()
+                values = values.abs() if aim.kind == "absolute" else values
+                found.setdefault(name, []).append(values.numpy())
     return {name: np.concatenate(values) for name, values in found.items()}

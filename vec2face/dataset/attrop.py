@@ -35,12 +35,14 @@ class Attribute:
         scale: what its error is divided by in the loss, in its unit.
         tolerance: largest error of a converged sample.
         kind: the error is |value - target|, | |value| - target |, or what value lacks of target.
+        estimator: the name of the one that is asked; others may have an output of that name, too.
     """
 
     name: str
     scale: float
     tolerance: float
     kind: Literal["signed", "absolute", "least"]
+    estimator: str
 
     def error(self, values: Tensor, targets: Tensor) -> Tensor:
         """Return errors >= 0 (B,), 0 where a target is nan."""
@@ -84,12 +86,12 @@ class Networks:
     Attributes:
         generator: ``generator(vectors, drop, mask)`` -> images, differentiable.
         recognizer: images -> features (B, D).
-        estimators: images -> {output: (B,)}; together they have all attributes.
+        estimators: by name: images -> {output: (B,)}.
     """
 
     generator: nn.Module
     recognizer: Callable[[Tensor], Tensor]
-    estimators: Sequence[Callable[[Tensor], Mapping[str, Tensor]]]
+    estimators: Mapping[str, Callable[[Tensor], Mapping[str, Tensor]]]
     device: torch.device
 
 
@@ -199,14 +201,13 @@ def store(images: Tensor, quality: int) -> tuple[list[bytes], Tensor]:
 
 
 def look(
-    networks: Networks, images: Tensor, identities: Tensor
+    networks: Networks, attributes: Sequence[Attribute], images: Tensor, identities: Tensor
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Return the cosines (B,) of images to identities (B, D), and all outputs of the estimators."""
+    """Return the cosines (B,) of images to identities (B, D), and their attributes (B,) by name."""
     cosines = functional.cosine_similarity(networks.recognizer(images), identities)
-    values: dict[str, Tensor] = {}
-    for estimator in networks.estimators:
-        values |= estimator(images)
-    return cosines, values
+    asked = dict.fromkeys(attribute.estimator for attribute in attributes)
+    seen = {name: networks.estimators[name](images) for name in asked}
+    return cosines, {a.name: seen[a.estimator][a.name] for a in attributes}
 
 
 def _step(networks: Networks, state: _State, settings: Settings) -> tuple[Tensor, _Seen]:
@@ -218,7 +219,7 @@ def _step(networks: Networks, state: _State, settings: Settings) -> tuple[Tensor
     jpegs, stored = store(images, settings.quality)
     # The estimators see the stored image; its gradient is that of the image it was made of.
     shown = images + (stored - images).detach()
-    cosines, values = look(networks, shown, identities)
+    cosines, values = look(networks, settings.attributes, shown, identities)
     errors = torch.stack(
         [a.error(values[a.name], targets[:, k]) for k, a in enumerate(settings.attributes)], 1
     )

@@ -61,7 +61,8 @@ def printed(networks: Networks, samples: Sequence[Sample], settings: Settings) -
     covered = _stack(networks, samples, "drop", "mask")
     for _ in range(settings.steps):
         vectors.requires_grad_()
-        cosines, values = look(networks, networks.generator(vectors, *covered), identities)
+        images = networks.generator(vectors, *covered)
+        cosines, values = look(networks, settings.attributes, images, identities)
         losses = 1 - cosines
         for k, attribute in enumerate(settings.attributes):
             losses = losses + _term(attribute, values[attribute.name], targets[:, k])
@@ -109,7 +110,7 @@ def released(
 
     steps, ended = 0, False
     while not ended and steps < settings.steps:
-        cosines, values = look(networks, draw(steps), identities)
+        cosines, values = look(networks, settings.attributes, draw(steps), identities)
         if "yaw" in values:
             values["yaw"] = values["yaw"].clamp(-YAW, YAW)
         identity = (1 - cosines).mean()
@@ -148,7 +149,7 @@ def _results(
     identities, targets = _stack(networks, samples, "identity", "targets")
     jpegs, stored = store(images, settings.quality)
     with torch.no_grad():
-        cosines, values = look(networks, stored, identities)
+        cosines, values = look(networks, settings.attributes, stored, identities)
         errors = _errors(settings, values, targets).cpu()
     tolerances = torch.tensor([a.tolerance for a in settings.attributes])
     return [

@@ -30,7 +30,7 @@ from vec2face.faces.store_writer import (
     join_stores,
 )
 from vec2face.runtime.blocks import cut, share, unfinished
-from vec2face.runtime.files import is_sealed, seal, sweep, write_json
+from vec2face.runtime.files import InputError, is_sealed, seal, sweep, write_json
 from vec2face.runtime.processes import processes
 
 BLOCK = 512  # images whose vectors are drawn together; a multiple of the batch
@@ -119,8 +119,8 @@ def generate(
         ``Aims.summary`` says of each group of AttrOP.
 
     Raises:
-        InputError: if the mixture of sigma cannot keep the similarity asked for; if the disk is
-            full, naming the file.
+        InputError: if the mixture of sigma cannot keep the similarity asked for; if AttrOP drops
+            all images; if the disk is full, naming the file.
     """
     perturbation.check(identities)
     work, total = Path(work), len(identities) * perturbation.images_per_identity
@@ -168,8 +168,14 @@ def generate(
     share(unfinished(range(len(shards)), done), make, "generating")
     if processes().main:
         sweep(vectors)
-        join_features(vectors, [FaceStore(path) for path in paths])
-        join_stores(store, paths, features=False, **about)
+        parts = [part for path in paths if len(part := FaceStore(path))]  # AttrOP may drop all
+        if not parts:
+            raise InputError(
+                "attrop.unconverged: drop: no image has converged, so nothing is left; raise "
+                "attrop.steps or the tolerances of attrop.attributes, or keep the best"
+            )
+        join_features(vectors, parts)
+        join_stores(store, [part.path for part in parts], features=False, **about)
     found = [summary for path in paths if (summary := _summary(path))]
     counted = Counter[str]()
     for shard in found:

@@ -209,7 +209,7 @@ class Perturbation:
         result = np.empty((count, identities.shape[1]), np.float32)
         draws = np.zeros(count, np.int64)
         left = np.arange(count)
-        for attempt in range(self.attempts):
+        for attempt in range(self.attempts if count else 0):
             number = attempt + again * self.attempts
             drawn = [
                 stream(self.seed, "perturbation", int(identity[s]), int(image[s]), number)
@@ -229,7 +229,9 @@ class Perturbation:
             draws[left] = attempt + 1
             left = left[cosines(result[left], identities[identity[left]]) < least]
             if not len(left):
-                return result, draws
+                break
+        if not len(left):
+            return result, draws
         raise self._exhausted(
             float(level[left[0]]),
             int(identity[left[0]]),

@@ -50,11 +50,7 @@ class Estimator(nn.Module):
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Return the outputs (B,) by name."""
-        crops = cut(images, self.config.takes.box)
-        if self.side is not None and crops.shape[2:] != (self.side, self.side):
-            crops = functional.interpolate(
-                crops, (self.side, self.side), mode="bilinear", align_corners=False, antialias=True
-            )
+        crops = cut(images, self.config.takes.box, self.side)
         if self.config.takes.channels == "bgr":
             crops = crops.flip(1)
         numbers = self.network(((crops + 1) / 2 - self.mean) / self.std)
@@ -66,18 +62,36 @@ class Estimator(nn.Module):
         }
 
 
-def cut(images: Tensor, box: Sequence[float]) -> Tensor:
-    """Return a part of images (B, 3, S, S): ``box`` is left, top, right, bottom in sides.
+def cut(images: Tensor, box: Sequence[float], side: int | None = None) -> Tensor:
+    """Return a part of images (B, 3, S, S), scaled (bilinear, antialiased).
 
-    Beyond their edges the outermost pixels are repeated.
+    It is a product with a matrix for each axis: on a GPU the gradients of padding and interpolation
+    are sums in no fixed order.
+
+    Args:
+        images: of any values.
+        box: left, top, right, bottom in sides of the images; beyond their edges the outermost
+            pixels are repeated.
+        side: of the result in pixels; None for that of the box.
     """
-    side = images.shape[3]
-    left, top, right, bottom = (round(place * side) for place in box)
-    outside = [max(-left, 0), max(right - side, 0), max(-top, 0), max(bottom - side, 0)]
-    if any(outside):
-        images = functional.pad(images, outside, mode="replicate")
-    x, y = max(left, 0), max(top, 0)
-    return images[:, :, y : y + bottom - top, x : x + right - left]
+    left, top, right, bottom = (round(place * images.shape[3]) for place in box)
+    across, down = _axis(images, left, right, side), _axis(images, top, bottom, side)
+    images = images if across is None else images @ across.T
+    return images if down is None else down @ images
+
+
+def _axis(images: Tensor, low: int, high: int, side: int | None) -> Tensor | None:
+    """Return what cuts and scales an axis: (side, S), whose rows sum to 1; None for nothing."""
+    size, side = images.shape[3], side or high - low
+    if (low, high, side) == (0, size, size):
+        return None
+    pixels = torch.arange(low, high, device=images.device).clamp(0, size - 1)
+    rows = torch.eye(size, dtype=images.dtype, device=images.device)[pixels]
+    if side == len(rows):
+        return rows
+    return functional.interpolate(
+        rows[None, None], (side, size), mode="bilinear", align_corners=False, antialias=True
+    )[0, 0]
 
 
 def _plain(numbers: Tensor, gives: Gives) -> Tensor:

@@ -9,6 +9,7 @@ import shutil
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -18,6 +19,7 @@ from dvc.exceptions import NotDvcRepoError
 from dvc.repo import Repo
 
 from vec2face.config.params import Params
+from vec2face.estimators.estimator import open_estimator
 from vec2face.faces.benchmarks import find_benchmarks, load_benchmark
 from vec2face.faces.source import open_source
 from vec2face.faces.subset import choose_released
@@ -165,6 +167,9 @@ def _inputs(p: Params) -> Iterator[tuple[str, str, Callable[[str], str]]]:
     yield "paths.generator", p.paths.generator, _generator
     for name, path in p.training_sets.items():
         yield f"training_sets.{name}", path, _faces
+    for name in ("pose", "quality"):
+        path = p.estimators[name].file
+        yield f"estimators.{name}.file", path, partial(_estimator, p, name)
     if p.training.losses.lpips:
         yield "training.lpips_weights", p.training.lpips_weights, _lpips
 
@@ -238,6 +243,14 @@ def _differentiable(path: str) -> str:
 def _generator(path: str) -> str:
     generator = open_generator(path)
     return f"{generator.dimension} numbers to {generator.image_size} pixels"
+
+
+def _estimator(p: Params, name: str, path: str) -> str:
+    del path
+    if p.attrop is None:
+        return "not used, as attrop is null"
+    units = open_estimator(p.estimators[name], f"estimators.{name}").units
+    return ", ".join(f"{output} ({unit})" for output, unit in units.items())
 
 
 def _lpips(path: str) -> str:
