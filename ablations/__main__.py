@@ -72,8 +72,7 @@ def over_seeds(runs: Sequence[Mapping[str, float]]) -> dict[str, Any]:
 def ladder() -> dict[str, dict[str, Any]]:
     """Train on both sets between originals and generated faces; return averages by rung."""
     p = Params.load(artifacts.params)
-    sets = WORK / "ladder-sets"
-    write_sets(p, sets)
+    sets = write_sets(p, WORK / "ladder-sets")
     root = Root(
         WORK / "ladder", BASE, {f"training_sets.{n}": str((sets / n).resolve()) for n in SETS}
     )
