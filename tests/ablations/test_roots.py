@@ -11,7 +11,7 @@ import yaml
 from dvc.repo import Repo
 
 from ablations import roots
-from ablations.__main__ import over_seeds
+from ablations.__main__ import over_seeds, with_seed
 from ablations.roots import Root, fingerprints, overridden, read_pipeline
 from vec2face.config.params import Params
 from vec2face.runtime.files import InputError
@@ -259,6 +259,27 @@ def test_keys_of_variants_are_those_of_the_parameters():
     for wrong in ("fr.sede", "nothing.at.all", "seed.more"):
         with pytest.raises(InputError, match=wrong):
             overridden(content, {wrong: 1})
+
+
+@pytest.mark.parametrize(
+    ("values", "changes", "seed", "sampling", "fr"),
+    [
+        ({}, {}, 0, None, None),  # null means seed, which is 0
+        ({}, {}, 2, 2, 2),
+        ({"seed": 2}, {}, 2, None, None),
+        ({"seed": 2}, {}, 0, 0, 0),
+        ({}, {"seed": 1}, 1, None, None),
+        ({}, {"seed": 1}, 0, 0, 0),
+        ({"fr.seed": 5}, {}, 0, None, 0),
+        ({"fr.seed": 5}, {"tau": 0.2}, 5, 5, 5),
+    ],
+)
+def test_a_seed_that_is_so_already_changes_nothing(values, changes, seed, sampling, fr):
+    content = overridden(yaml.safe_load((PROJECT / "params.yaml").read_text()), values)
+    found = overridden(content, with_seed(content, changes, seed))
+    assert (found["sampling"]["seed"], found["fr"]["seed"]) == (sampling, fr)
+    assert {**found, "sampling": 0, "fr": 0} == {
+        **overridden(content, changes), "sampling": 0, "fr": 0}  # fmt: skip
 
 
 def test_shipped_variants_are_possible(tmp_path):
