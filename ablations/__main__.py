@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 
 from ablations.ladder import SETS, write_sets
-from ablations.roots import Root, overridden, value_at
+from ablations.roots import Root, check_made, overridden, value_at
 from stages.artifacts import artifacts
 from vec2face.config.params import Params
 from vec2face.report.tables import flat_metrics, read_evaluation, read_json
@@ -85,6 +85,7 @@ def over_seeds(runs: Sequence[Mapping[str, float]]) -> dict[str, Any]:
 def ladder() -> dict[str, dict[str, Any]]:
     """Train on both sets between originals and generated faces; return averages by rung."""
     p = Params.load(artifacts.params)
+    check_made(BASE, ["features", "dataset"])  # whose inputs the sets are made of
     sets = write_sets(p, WORK / "ladder-sets")
     root = Root(
         WORK / "ladder", BASE, {f"training_sets.{n}": str((sets / n).resolve()) for n in SETS}
