@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 
 from ablations.ladder import SETS, write_sets
-from ablations.roots import Root
+from ablations.roots import Root, check_made, overridden, value_at
 from stages.artifacts import artifacts
 from vec2face.config.params import Params
 from vec2face.report.tables import flat_metrics, read_evaluation, read_json
@@ -37,16 +37,29 @@ def variants(table: str) -> dict[str, dict[str, Any]]:
         raise InputError(
             f"{HERE / 'variants.yaml'}: no table {table!r}; there are {', '.join(tables)}"
         )
+    content = yaml.safe_load((BASE / "params.yaml").read_text())
     found: dict[str, dict[str, Any]] = {}
     for name, changes in tables[table]["variants"].items():
         runs = []
         for seed in tables[table]["seeds"]:
-            seeds = {"sampling.seed": seed, "fr.seed": seed}
-            root = Root(WORK / f"{table}-{name}-{seed}", BASE, {**changes, **seeds})
+            seeded = with_seed(content, changes, seed)
+            root = Root(WORK / f"{table}-{name}-{seed}", BASE, seeded)
             root.make(["evaluate", "measure"])
             runs.append(metrics(root))
         found[name] = over_seeds(runs)
     return found
+
+
+def with_seed(content: Mapping[str, Any], changes: Mapping[str, Any], seed: int) -> dict[str, Any]:
+    """Return changes with the seeds of sampling and FR training, where those are others yet.
+
+    A seed of null means ``seed``. Written as a number it would rerun its stages for the same bytes.
+    """
+    now = overridden(content, changes)
+    keys = ("sampling.seed", "fr.seed")
+    values = {key: value_at(now, key) for key in keys}
+    effective = {key: now["seed"] if value is None else value for key, value in values.items()}
+    return {**changes, **{key: seed for key in keys if effective[key] != seed}}
 
 
 def metrics(root: Root) -> dict[str, float]:
@@ -72,8 +85,8 @@ def over_seeds(runs: Sequence[Mapping[str, float]]) -> dict[str, Any]:
 def ladder() -> dict[str, dict[str, Any]]:
     """Train on both sets between originals and generated faces; return averages by rung."""
     p = Params.load(artifacts.params)
-    sets = WORK / "ladder-sets"
-    write_sets(p, sets)
+    check_made(BASE, ["features", "dataset"])  # whose inputs the sets are made of
+    sets = write_sets(p, WORK / "ladder-sets")
     root = Root(
         WORK / "ladder", BASE, {f"training_sets.{n}": str((sets / n).resolve()) for n in SETS}
     )

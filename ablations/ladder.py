@@ -27,28 +27,41 @@ from vec2face.generator.masks import masks
 from vec2face.generator.released import open_generator
 from vec2face.identities.pca import PCA
 from vec2face.runtime.blocks import cut
+from vec2face.runtime.code import code_of
+from vec2face.runtime.files import fingerprint
 from vec2face.runtime.processes import processes
 from vec2face.runtime.progress import Progress
+from vec2face.runtime.resume import state
 
 SETS = ("reconstructions", "people")
+SETTINGS = {"seed", "identities", "images_per_identity", "perturbation", "sigma", "sigma_share",
+            "sigma_is", "sigma_unit", "max_angle", "min_similarity", "sampling"}  # fmt: skip
+"""The keys that the sets depend on."""
 MADE_BY = "ablations/ladder.py"
 
 
-def write_sets(p: Params, folder: Path) -> None:
-    """Write the two stores between originals and generated faces to ``folder``, unless there."""
-    source = open_source(artifacts.subset)
+def write_sets(p: Params, folder: Path) -> Path:
+    """Write the two stores between originals and generated faces, unless they are there.
+
+    Returns:
+        Their folder, in ``folder``: named by all that they are made of.
+    """
+    faces, generator_file = artifacts.subset, Path(p.paths.generator)
+    inputs = [faces, artifacts.train_features, artifacts.pca, generator_file]
+    code = [code_of("dataset"), Path(__file__)]
+    settings = p.model_dump(mode="json", include=SETTINGS)
+    folder /= fingerprint(settings, [state(path) for path in inputs], *code)
+    source = open_source(faces)
     rows = whole_people(source.labels, p.identities * p.images_per_identity, seed=p.seed)
     features = np.array(read_array(artifacts.train_features)[rows])
     people, labels = np.unique(source.labels[rows], return_inverse=True)
-    generator = arrange_for_inference(
-        open_generator(Path(p.paths.generator)).to(processes().device)
-    )
+    generator = arrange_for_inference(open_generator(generator_file).to(processes().device))
     drawn = partial(masks, p.sampling_seed, purpose="ladder", **p.sampling.masks.model_dump())
     quality = p.sampling.jpeg_quality
     if not (folder / "reconstructions").exists():
         with FaceStoreWriter(
             folder / "reconstructions",
-            image_size=p.image_size,
+            image_size=generator.image_size,
             seed=p.sampling_seed,
             made_by=MADE_BY,
         ) as store:
@@ -71,3 +84,4 @@ def write_sets(p: Params, folder: Path) -> None:
             made_by=MADE_BY,
             quality=quality,
         )
+    return folder

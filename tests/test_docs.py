@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 from tests.test_rooms import ROOMS
 from vec2face.dataset.perturbation import Perturbation
@@ -118,6 +119,47 @@ def test_every_path_that_a_page_names_exists(page):
     links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text)
     missing |= {link for link in links if not (page.parent / link).exists()}
     assert not missing
+
+
+def within(key, section):
+    return key == section or key.startswith(f"{section}.")
+
+
+def keys_by_stage():
+    """The keys of each stage: its parameters, and those that its paths and sets are named by."""
+    found = {}
+    for file in ("data/rendered/dvc.yaml", "dvc.yaml"):
+        for name, stage in yaml.safe_load((ROOT / file).read_text())["stages"].items():
+            body = stage.get("do", stage)
+            if name != "report" and not body.get("frozen"):
+                named = re.findall(r"\$\{([\w.]+)\}", json.dumps(stage))
+                for entry in body.get("params", []):
+                    named += entry["params.yaml"] if isinstance(entry, dict) else [entry]
+                keys = {key.partition(".${")[0] for key in named} - {"item", "key"}
+                found[name] = keys
+    return found
+
+
+def test_the_experiments_page_lists_what_reads_each_key():
+    page = (ROOT / "docs/experiments.md").read_text()
+    written = {}
+    for cells, stages in re.findall(r"^\| (`.*) \| (.*) \|$", page, re.MULTILINE):
+        written |= dict.fromkeys(re.findall(r"`([\w.]+)`", cells), stages)
+    known = keys_by_stage()
+    expected = {
+        row: ", ".join(
+            stage
+            for stage, keys in known.items()
+            if any(within(row, k) or (within(k, row) and k not in written) for k in keys)
+        )
+        for row in written
+    }
+    assert written == {row: stages or "report" for row, stages in expected.items()}
+    # No key is left out: neither one that a stage reads, nor one of the file.
+    content = yaml.safe_load((ROOT / "params.yaml").read_text())
+    every = {f"paths.{name}" for name in content.pop("paths")} | set(content)
+    every |= {key for keys in known.values() for key in keys}
+    assert not {k for k in every if not any(within(k, w) or within(w, k) for w in written)}
 
 
 def test_the_readme_lists_the_rooms_in_their_order():
