@@ -33,8 +33,8 @@ def normalise(x: Tensor, norm: nn.Module, activation: nn.PReLU | None = None) ->
     """
     group = getattr(norm, "group", None)
     known = (type(norm) is nn.BatchNorm2d or group is not None) and _is_usual(norm)
-    fits = activation is None or activation.num_parameters == x.shape[1]
-    if not (known and fits and norm.training and torch.is_grad_enabled() and _is_plain(x)):
+    known = known and norm.training and torch.is_grad_enabled() and _is_plain(x)
+    if not (known and (activation is None or activation.num_parameters == x.shape[1])):
         y = norm(x)
         return y if activation is None else activation(y)
     assert isinstance(norm, nn.BatchNorm2d)
