@@ -118,7 +118,7 @@ TOGETHER = [
     ({"fr__batch": 1}, "fr.batch"),
     ({"fr__batch": 64, "fr__micro_batch": 1}, "fr.micro_batch"),
     ({"fr__batch": 64, "fr__micro_batch": 24}, "fr.micro_batch: 24 does not divide"),
-    ({"fr__batch": 6464, "fr__micro_batch": 64, "images_per_identity": 12}, "fr.batch"),
+    ({"fr__batch": 6464, "fr__micro_batch": 64, "images_per_identity": 13}, "fr.batch"),
     ({"fr__warmup": 10.5}, "fr.warmup"),
     ({"fr__margin": 1.6}, "fr.margin"),
     ({"training__micro_batch": 5}, "training.micro_batch: 5 does not divide"),
