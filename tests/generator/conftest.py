@@ -39,7 +39,10 @@ def make(recognizer):
             generator__dropout=dropout,
             training__discriminator__start=discriminator[0],
             training__discriminator__lr=discriminator[1],
-            **{f"training__losses__{name}": weight for name, weight in dict(losses).items()},
+            **{
+                f"training__losses__{name}": weight
+                for name, weight in ({"sampled": 0.0} | dict(losses)).items()
+            },
             **{f"training__{name}": v for name, v in ({"micro_batch": None} | training).items()},
         )
 

@@ -9,7 +9,7 @@ import torch
 
 from tests.rounding import TOLERANCE, in_float64
 from vec2face.generator import losses, network
-from vec2face.generator.batches import batch_indices, masked_batches
+from vec2face.generator.batches import batch_indices, masked_batches, sampled
 from vec2face.generator.step import GeneratorRun
 from vec2face.generator.training import train_generator
 from vec2face.runtime.checkpoint import Checkpoint
@@ -75,6 +75,53 @@ def test_losses_are_those_recorded(make, faces, tmp_path):
         train_generator(*faces, params, tmp_path, on_log=log.append, log_every=5)
     for found, expected in zip(log, GOLDEN, strict=True):
         assert found == pytest.approx(expected, rel=TOLERANCE)
+
+
+def test_sampled_vectors_are_distributed_as_features(make, faces):
+    _, features = faces
+    params = make(losses={"sampled": 1.0, "sampled_share": 1.0})
+    middle, size = features.mean(0, dtype=np.float64), params.training.batch
+    drawn = [sampled(params, features, middle, s, slice(0, size))[0] for s in range(400)]
+    drawn = torch.cat(drawn).double().numpy()
+    count = len(drawn)
+    covariance = np.cov(features.T.astype(np.float64), bias=True)
+    spread = np.sqrt(np.diag(covariance))
+    assert (np.abs(drawn.mean(0) - middle) < 5 * spread / count**0.5).all()
+    # The standard error of a covariance of normal numbers.
+    error = np.sqrt((np.outer(spread, spread) ** 2 + covariance**2) / count)
+    assert (np.abs(np.cov(drawn.T) - covariance) < 5 * error).all()
+
+
+@pytest.mark.parametrize(("share", "count"), [(0.25, 3), (0.5, 6), (1.0, 12), (0.0, 0)])
+def test_sampled_vectors_do_not_depend_on_the_cut(make, faces, share, count):
+    _, features = faces
+    params = make(losses={"sampled": 1.0, "sampled_share": share}) if share else make()
+    middle = features.mean(0, dtype=np.float64)
+    whole = sampled(params, features, middle, 7, slice(0, 12))
+    parts = [sampled(params, features, middle, 7, slice(n, n + 4)) for n in (0, 4, 8)]
+    for found, pieces in zip(whole, zip(*parts, strict=True), strict=True):
+        assert len(found) == count
+        assert torch.equal(found, torch.cat(pieces))
+
+
+def test_sampled_vectors_add_their_identity_loss_and_nothing_else(make, faces):
+    weights = {"adversarial": 0, "identity_start": 0.0, "identity_full": 0.0, "sampled_share": 0.5}
+    gradients, found = [], []
+    for weight in (0.0, 2.0):
+        run, drawn = start(make(clip=1e6, losses=weights | {"sampled": weight}), faces)
+        batch = next(drawn)
+        if weight:
+            vectors, drop, mask = batch.pieces[0].sampled
+            loss = losses.identity(run.recognizer(run.generator(vectors, drop, mask)), vectors)
+            loss.backward()
+            alone = [p.grad.clone() for p in run.generator.parameters()]
+        found.append(run.step(batch))
+        gradients.append([p.grad.clone() for p in run.generator.parameters()])
+    assert found[1].pop("sampled") == pytest.approx(loss.item(), rel=1e-5)
+    assert found[1] == pytest.approx(found[0], rel=1e-5)
+    without, with_them = (torch.cat([g.flatten() for g in flat(all_)]) for all_ in gradients)
+    added = 2.0 * torch.cat([g.flatten() for g in alone])
+    assert (with_them - without - added).norm() < 1e-4 * with_them.norm()
 
 
 @pytest.mark.rounding

@@ -60,6 +60,8 @@ def in_generator(g: GeneratorConfig, t: Training, subset: Subset) -> Iterator[st
     kinds = (w.mse, w.gradient, w.lpips, w.perceptual, w.ssim, w.token, w.identity, w.adversarial)
     if not any(kinds):
         yield "training.losses: all weights are 0, so nothing would be learnt"
+    if w.sampled and not w.sampled_share:
+        yield "training.losses.sampled_share: 0, so training.losses.sampled sees nothing"
     if w.identity_full < w.identity_start:
         yield f"training.losses.identity_full: at least identity_start = {w.identity_start:g}"
     if w.lpips and not t.lpips_weights:

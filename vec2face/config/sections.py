@@ -119,6 +119,8 @@ class LossWeights(Section):
     identity_start: Share  # share of the training at which the identity loss begins to rise
     identity_full: Share  # ... and at which it has its full weight
     recognizer_share: Share  # part of each batch that the recognizer's losses see
+    sampled: Weight  # identity loss of vectors that have no picture, see generator.batches
+    sampled_share: Share  # how many of them are drawn beside a batch, over its images
     adversarial: Weight
     adversarial_adaptive: StrictBool  # multiplied by the ratio of the gradients' norms (VQGAN)
 

@@ -10,12 +10,14 @@ from torch import Tensor
 
 from vec2face.config.params import Params
 from vec2face.faces.images import to_tensor
-from vec2face.generator.masks import masks
+from vec2face.generator.masks import ROWS, masks
 from vec2face.randomness import stream
 from vec2face.recognizers.batches import Reader
 from vec2face.runtime.parallel import rounds
 from vec2face.runtime.prefetch import ahead
 from vec2face.runtime.processes import Group
+
+DEVIATIONS = 1024  # images whose deviations make up a vector
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,7 @@ class Piece:
         features: (b, D), not normalised.
         drop: (b, 49) bool, rows that never enter the encoder.
         mask: (b, 49) bool, rows whose content is the image feature.
+        sampled: what vectors without a picture, (s, D), add to features, drop and mask; s may be 0.
     """
 
     number: int
@@ -35,6 +38,7 @@ class Piece:
     features: Tensor
     drop: Tensor
     mask: Tensor
+    sampled: tuple[Tensor, Tensor, Tensor]
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,7 @@ def masked_batches(
     batch = params.training.batch
     mine = rounds(batch, params.training.micro_batch, group)
     count = len(mine) * group.size
+    middle = features.mean(0, dtype=np.float64)
 
     def prepare(step: int) -> Batch:
         chosen = batch_indices(params.seed, step, batch, len(features))
@@ -81,6 +86,7 @@ def masked_batches(
                 to_tensor(read(chosen[part])),
                 torch.from_numpy(features[chosen[part]]),
                 *draw_masks(params, step, part),
+                sampled(params, features, middle, step, part),
             )
             for number, part in mine
         ]
@@ -104,7 +110,45 @@ def _order(seed: int, epoch: int, count: int) -> np.ndarray:
     return stream(seed, "generator order", epoch).permutation(count)
 
 
-def draw_masks(params: Params, step: int, part: slice) -> tuple[Tensor, Tensor]:
+def sampled(
+    params: Params, features: np.ndarray, middle: np.ndarray, step: int, part: slice
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Draw vectors that have no picture beside a ``part`` of a step's batch, and their masks.
+
+    A vector is the features' mean plus a sum of some images' deviations from it, times independent
+    normal numbers over the root of their count: as a normal distribution with the mean and the
+    covariance of the features, without its estimate.
+
+    Args:
+        params: ``training`` and ``seed``.
+        features: (N, D) of all images.
+        middle: (D,) their mean.
+        step: from 0.
+        part: of the step's batch.
+
+    Returns:
+        Vectors (s, D) float32, drop and mask (s, 49).
+    """
+    w = params.training.losses
+    share = w.sampled_share if w.sampled else 0.0
+    # Image i of the batch has one beside it where i x share passes a whole number.
+    beside = [i for i in range(part.start, part.stop) if int((i + 1) * share) > int(i * share)]
+    if not beside:
+        none = torch.zeros(2, 0, ROWS, dtype=torch.bool)
+        return torch.zeros(0, features.shape[1]), none[0], none[1]
+    found = np.empty((len(beside), features.shape[1]), np.float32)
+    for vector, number in zip(found, beside, strict=True):
+        draw = stream(params.seed, "sampled vector", step, number)
+        around = features[draw.integers(len(features), size=DEVIATIONS)] - middle
+        vector[:] = middle + draw.standard_normal(DEVIATIONS) @ around / DEVIATIONS**0.5
+    drop, mask = draw_masks(params, step, part, "sampled mask")
+    chosen = np.array(beside) - part.start
+    return torch.from_numpy(found), drop[chosen], mask[chosen]
+
+
+def draw_masks(
+    params: Params, step: int, part: slice, purpose: str = "training mask"
+) -> tuple[Tensor, Tensor]:
     """Return (drop, mask), each (b, 49) bool, of a ``part`` of a step's batch."""
     batch, m = params.training.batch, params.training.masks
     return masks(
@@ -114,6 +158,6 @@ def draw_masks(params: Params, step: int, part: slice) -> tuple[Tensor, Tensor]:
         m.minimum,
         m.maximum,
         m.mean,
-        purpose="training mask",
+        purpose=purpose,
         ratio_shared_by=batch if params.training.released else 1,
     )

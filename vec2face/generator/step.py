@@ -125,13 +125,20 @@ class GeneratorRun:
         self, piece: Piece, progress: float, adversary: PatchDiscriminator | None
     ) -> tuple[Tensor, dict[str, Tensor], tuple[Tensor, Tensor]]:
         """Return a micro-batch's total loss (equation 3, weighted), each loss, and (real, fake)."""
-        inputs, masks = (piece.real, piece.features), (piece.drop, piece.mask)
-        real, features = (x.to(self.device, self.dtype, non_blocking=True) for x in inputs)
-        drop, mask = (x.to(self.device, non_blocking=True) for x in masks)
+        count = len(piece.real)
+        inputs = (piece.features, piece.drop, piece.mask)
+        joined = (torch.cat(pair) for pair in zip(inputs, piece.sampled, strict=True))
+        vectors, drop, mask = (x.to(self.device, non_blocking=True) for x in joined)
+        real, vectors = piece.real.to(self.device, self.dtype), vectors.to(self.dtype)
         with self.autocast:
-            found = self.painter(features, drop, mask, with_rows=True)
-        fake, decoded = (x.to(self.dtype) for x in found)
-        parts = self._reconstruction(fake, real, features, decoded, progress)
+            found = self.painter(vectors, drop, mask, with_rows=True)
+        drawn, decoded = (x.to(self.dtype) for x in found)
+        fake = drawn[:count]
+        parts = self._reconstruction(fake, real, vectors[:count], decoded[:count], progress)
+        if len(drawn) > count:
+            weight = self.losses.sampled * self._ramp(progress)
+            seen = self.recognizer(drawn[count:]) if weight else vectors[count:]
+            parts["sampled"] = (weight, losses.identity(seen, vectors[count:]))
         total = torch.stack([weight * value for weight, value in parts.values()]).sum()
         values = {name: value for name, (_, value) in parts.items()}
         if adversary:
@@ -163,7 +170,7 @@ class GeneratorRun:
             parts["token"] = (w.token, losses.token(decoded, expanded))
         if self.lpips:
             parts["lpips"] = (w.lpips, self.lpips(fake, real).mean())
-        identity = w.identity * losses.ramp(progress, w.identity_start, w.identity_full)
+        identity = w.identity * self._ramp(progress)
         if identity or w.perceptual:
             seen = max(1, round(len(fake) * w.recognizer_share))
             found, inner = self.recognizer.forward_with_taps(fake[:seen])
@@ -174,6 +181,9 @@ class GeneratorRun:
                     _, wanted = self.recognizer.forward_with_taps(real[:seen])
                 parts["perceptual"] = (w.perceptual, losses.perceptual(inner, wanted))
         return parts
+
+    def _ramp(self, progress: float) -> float:
+        return losses.ramp(progress, self.losses.identity_start, self.losses.identity_full)
 
     def _update(
         self, batch: Batch, values: dict[int, dict[str, Tensor]], adversary: nn.Module | None
