@@ -71,19 +71,19 @@ def main() -> None:
             made_by="stages/dataset.py",
             quality=quality,
             truncated=s.released,
-            aims=attributes(p, pca, quality),
+            aims=attributes(p, quality),
         )
         if processes().main:
             write_json(artifacts.perturbation, summary)
 
 
-def attributes(p: Params, pca: PCA, quality: int) -> Aims | None:
+def attributes(p: Params, quality: int) -> Aims | None:
     """Return what AttrOP is to do, None for nothing."""
     if p.attrop is None:
         return None
     generator: Vec2Face = open_generator(Path(p.paths.generator))
     faces = open_readable(Path(p.paths.pca_faces), corrupt=p.subset.corrupt)
-    return aims_of(p, p.attrop, generator, pca.feature_scale, faces, quality)
+    return aims_of(p, p.attrop, generator, faces, quality)
 
 
 if __name__ == "__main__":

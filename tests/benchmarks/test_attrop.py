@@ -33,7 +33,7 @@ def yaws(images):
 def contest(count=8):
     networks = replace(NETWORKS, estimators={"halves": yaws})
     settings = replace(SETTINGS, attributes=(TURN, LIGHT), steps=30)
-    return Contest(networks, settings, samples(count, light=-20.0), yaws, 40)
+    return Contest(networks, settings, samples(count, light=-20.0), 1.0, yaws, 40)
 
 
 def test_all_modes_are_measured_from_the_same_vectors():

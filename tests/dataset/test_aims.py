@@ -60,6 +60,19 @@ def test_groups_have_their_shares_in_each_identity_at_random_places():
     assert part.tolist() == [found.flat[17], found.flat[3999], found.flat[5]]
 
 
+@pytest.mark.parametrize("part", [slice(0, 400), slice(130, 310)])
+def test_slots_have_as_many_of_every_group(part):
+    samples = np.arange(400)[part]
+    groups, places = aims().groups_of(samples), aims().places_of(samples)
+    for group, count in ((0, 4), (1, 2)):
+        found = np.sort(places[groups == group])
+        assert np.array_equal(found, np.arange(found[0], found[0] + len(found)))  # all different
+        slots = np.bincount(found % 5, minlength=5)
+        assert slots.max() - slots.min() <= 1
+        if part.start == 0:
+            assert len(found) == 40 * count
+
+
 def test_targets_are_those_of_the_group():
     targets = aims().targets(np.array([0, -1, 1]))
     assert targets[0, 0] == 20

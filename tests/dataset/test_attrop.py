@@ -46,7 +46,7 @@ def estimator(images):
 
 
 NETWORKS = Networks(PAINTER, recognizer, {"halves": estimator}, torch.device("cpu"))
-SETTINGS = Settings((TURN, LIGHT), 60, 0.1, 1.0, 1.0, 0.5, 4, 95)
+SETTINGS = Settings((TURN, LIGHT), 60, 1.0, 1.0, 0.5, 4, 95)
 
 
 def samples(count, turn=20.0, light=float("nan"), first=0):
@@ -58,9 +58,8 @@ def samples(count, turn=20.0, light=float("nan"), first=0):
         vector = identity + 0.3 * torch.from_numpy(noise)
         drop = torch.zeros(49, dtype=torch.bool)
         targets = torch.tensor([turn, light])
-        made.append(
-            Sample(number, vector, identity, targets, drop, torch.from_numpy(rng.random(49) < 0.5))
-        )
+        mask = torch.from_numpy(rng.random(49) < 0.5)
+        made.append(Sample(number, number, vector, identity, targets, drop, mask))
     return made
 
 
@@ -123,6 +122,29 @@ def test_a_sample_depends_on_its_number_alone():
             other = whole[result.number]
             assert (result.jpeg, result.steps) == (other.jpeg, other.steps)
             assert np.array_equal(result.vector, other.vector)
+
+
+@pytest.mark.parametrize("lacking", [1.0, 500.0])
+def test_a_step_would_end_the_error_of_a_linear_world_or_goes_a_fifth_of_the_length(lacking):
+    alone = dataclasses.replace(SETTINGS, attributes=(TURN,), identity=0.0, min_similarity=-1.0)
+    alone = dataclasses.replace(alone, attributes=(dataclasses.replace(TURN, tolerance=1e-9),))
+    moved = 0
+    for sample in samples(16):
+        (start,) = optimise(NETWORKS, [sample], dataclasses.replace(alone, steps=0))
+        goal = seen(start)["turn"] + lacking
+        aimed = dataclasses.replace(sample, targets=torch.tensor([goal]))
+        (result,) = optimise(NETWORKS, [aimed], dataclasses.replace(alone, steps=1))
+        vector = sample.vector.clone().requires_grad_()
+        turn = estimator(PAINTER(vector[None], sample.drop[None], sample.mask[None]))["turn"]
+        (slope,) = torch.autograd.grad(turn.sum(), vector)
+        length, steepness = float(sample.vector.norm()), float(slope.norm())
+        expected = vector.detach() + slope / steepness * min(lacking / steepness, length / 5)
+        if result.steps:  # else rounding to whole pixel values has made it no better
+            moved += 1
+            assert torch.allclose(
+                torch.from_numpy(result.vector), expected * length / expected.norm(), atol=1e-4
+            )
+    assert moved > 12
 
 
 def test_unreachable_targets_end_with_the_best_image():
@@ -207,7 +229,8 @@ def test_the_cone_is_kept_to_float32(least):
     torch.manual_seed(0)
     for _ in range(50):
         identity, vector = torch.randn(2, DIMENSION)
-        sample = Sample(0, vector, identity, torch.zeros(1), *torch.zeros(2, 49, dtype=torch.bool))
+        none = torch.zeros(49, dtype=torch.bool)
+        sample = Sample(0, 0, vector, identity, torch.zeros(1), none, none)
         wild = 10 * torch.randn(DIMENSION)
         found = keep(wild, sample, least)
         assert cosine(found.numpy(), identity.numpy()) >= least

@@ -22,7 +22,7 @@ ATTRIBUTES = (
     Attribute("yaw", 1.0, 5.0, "absolute", "lines"),
     Attribute("quality", 1.0, 1.0, "least", "lines"),
 )
-PLAIN = Settings(ATTRIBUTES, 5, 1e-3, 1.0, 1.0, -1.0, 4, 95)
+PLAIN = Settings(ATTRIBUTES, 5, 1e-3, 1.0, -1.0, 4, 95)
 
 
 def generator(vectors, drop, mask):
@@ -45,7 +45,7 @@ def made(count, targets=(30.0, 5.0)):
     none = torch.zeros(49, dtype=torch.bool)
     rows = np.random.default_rng(count).normal(size=(count, 2, DIMENSION))
     return [
-        Sample(n, *torch.from_numpy(row), torch.tensor(targets, dtype=torch.float64), none, none)
+        Sample(n, n, *torch.from_numpy(row), torch.tensor(targets, dtype=torch.float64), none, none)
         for n, row in enumerate(rows)
     ]
 

@@ -90,7 +90,7 @@ class AttrOP(Section):
     attributes: dict[Name, Aim]  # by the name of the output
     groups: Annotated[list[AimGroup], Field(min_length=1)]
     steps: Annotated[int, Field(ge=0, le=10**6), BeforeValidator(number)]  # at most, of an attempt
-    rate: Positive  # Adam's, over the features' standard deviation; as it is but for ours
+    rate: Positive  # ours: of the step that would end all errors, were they linear; else of descent
     identity: Weight  # of 1 - cosine of the image's feature to the identity vector
     slots: Size  # samples computed at a time; the batch but for ours
     unconverged: Literal["best", "again", "drop"]  # keep the best image, try anew first, leave out

@@ -73,14 +73,26 @@ class Aims:
     def groups_of(self, samples: np.ndarray) -> np.ndarray:
         """Return the group of each sample, -1 for none: (B,) int64."""
         identity, image = np.divmod(samples, self.images_per_identity)
+        found = [self._groups(int(i))[m] for i, m in zip(identity, image, strict=True)]
+        return np.array(found, np.int64)
+
+    def places_of(self, samples: np.ndarray) -> np.ndarray:
+        """Return each sample's place among all samples of its group, (B,) int64.
+
+        Slots take places in turn, so each has as many of every group as the others.
+        """
+        places = []
+        for i, m in zip(*np.divmod(samples, self.images_per_identity), strict=True):
+            alike = self._groups(int(i)) == self._groups(int(i))[m]
+            places.append(int(i) * alike.sum() + alike[:m].sum())
+        return np.array(places, np.int64)
+
+    def _groups(self, identity: int) -> np.ndarray:
+        """Return the group of each of an identity's images."""
         rest = 1 - sum(group.share for group in self.groups)
         split = shares([*(group.share for group in self.groups), rest], self.images_per_identity)
         kinds = np.repeat([*range(len(self.groups)), -1], split)
-        found = [kinds[self._place(int(i))[m]] for i, m in zip(identity, image, strict=True)]
-        return np.array(found, np.int64)
-
-    def _place(self, identity: int) -> np.ndarray:
-        return _places(self.seed, identity, self.images_per_identity)
+        return kinds[_places(self.seed, identity, self.images_per_identity)]
 
     def targets(self, groups: np.ndarray) -> np.ndarray:
         """Return the targets of samples by their groups: (B, attributes) float32, nan for none."""
@@ -119,6 +131,7 @@ class Aims:
         """
         groups = self.groups_of(samples)
         rows = {int(sample): row for row, sample in enumerate(samples)}
+        places = self.places_of(samples)
         targets = torch.from_numpy(self.targets(groups))
         waiting, found, attempts = samples, dict[int, Result](), Counter[int]()
         for again in range(self.attempts if self.unconverged == "again" else 1):
@@ -126,6 +139,7 @@ class Aims:
             todo = [
                 Sample(
                     int(sample),
+                    int(places[rows[int(sample)]]),
                     torch.from_numpy(start),
                     torch.from_numpy(identities[rows[int(sample)]]),
                     targets[rows[int(sample)]],
@@ -202,16 +216,13 @@ def _places(seed: int, identity: int, images: int) -> np.ndarray:
     return stream(seed, "attrop position", identity).permutation(images)
 
 
-def aims_of(
-    p: Params, attrop: AttrOP, generator: Vec2Face, unit: float, faces: Source, quality: int
-) -> Aims:
+def aims_of(p: Params, attrop: AttrOP, generator: Vec2Face, faces: Source, quality: int) -> Aims:
     """Open the networks and return what the parameters ask for.
 
     Args:
         p: for paths, estimators and counts.
         attrop: what is asked for.
         generator: in the form that is trained: the arrangement for inference has no gradient.
-        unit: the standard deviation of a feature dimension.
         faces: real images, whose percentiles are aimed at.
         quality: of the JPEGs.
 
@@ -255,7 +266,6 @@ def aims_of(
             ],
             attrop.steps,
             attrop.rate,
-            unit,
             attrop.identity,
             -1.0 if p.sampling.released else p.min_similarity,
             attrop.slots,

@@ -1,15 +1,17 @@
 """AttrOP: move a vector until its image has the wanted attributes (paper, section 3.3).
 
 The loss of a sample is that of equation 5: one minus the cosine of the image's feature to the
-identity vector, and what each attribute lacks. Each sample is optimised by itself, by its own Adam,
-under masks of its own. The vector keeps its length and a least cosine to its identity's. A sample
-has converged when the attributes of its *stored* image, the decoded JPEG, are within tolerance of
-their targets; it then stops. One that has not after the last step follows a policy.
+identity vector, and what each attribute lacks. Each sample is optimised by itself, under masks of
+its own. It goes down its gradient, as in Algorithm 1, by the step at which its attributes would be
+met if they were linear (Polyak, 1969). The vector keeps its length and a least cosine to its
+identity's. A sample has converged when the attributes of its *stored* image, the decoded JPEG, are
+within tolerance of their targets; it then stops. One that has not after the last step follows a
+policy.
 
-Samples are computed ``slots`` at a time, and sample s always in slot s modulo ``slots``: each slot
-works off its own queue, and a free slot computes the sample of another one. So the bytes of a
-sample depend on its number only, not on those beside it. Another number of slots may round
-otherwise, and optimisation magnifies that.
+Samples are computed ``slots`` at a time, and a sample always in the slot of its place modulo
+``slots``: each slot works off its own queue, and a free slot computes the sample of another one. So
+the bytes of a sample depend on its number only, not on those beside it. Another number of slots may
+round otherwise, and optimisation magnifies that.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,7 +25,7 @@ from torch.nn import functional
 
 from vec2face.faces.images import decode, encode, to_tensor, to_uint8
 
-BETAS, EPSILON = (0.9, 0.999), 1e-8  # Adam's
+REACH = 0.2  # of a vector's length: the furthest step, as gradients tell little of what is far off
 
 
 @dataclass(frozen=True)
@@ -61,8 +63,7 @@ class Settings:
     Attributes:
         attributes: what is aimed at; the columns of targets.
         steps: at most, of each attempt.
-        rate: Adam's, over ``unit``.
-        unit: the standard deviation of a feature dimension.
+        rate: of the step that would end all errors, were they linear.
         identity: weight of the identity loss.
         min_similarity: least cosine of a vector to its identity vector.
         slots: samples computed at a time.
@@ -72,7 +73,6 @@ class Settings:
     attributes: Sequence[Attribute]
     steps: int
     rate: float
-    unit: float
     identity: float
     min_similarity: float
     slots: int
@@ -100,7 +100,8 @@ class Sample:
     """One image to be.
 
     Attributes:
-        number: which it is; decides its slot.
+        number: which it is.
+        place: decides its slot; a function of the number.
         vector: (D,) float32, where it starts.
         identity: (D,) float32, the identity vector.
         targets: (attributes,) float32, nan for those that are left alone.
@@ -109,6 +110,7 @@ class Sample:
     """
 
     number: int
+    place: int
     vector: Tensor
     identity: Tensor
     targets: Tensor
@@ -235,7 +237,7 @@ class _Slot:
 
     def __init__(self, samples: Sequence[Sample], number: int, settings: Settings) -> None:
         self.settings = settings
-        self.queue = [s for s in samples if s.number % settings.slots == number][::-1]
+        self.queue = [s for s in samples if s.place % settings.slots == number][::-1]
         self.scales = np.array([a.scale for a in settings.attributes], np.float32)
         self.tolerances = torch.tensor([a.tolerance for a in settings.attributes])
         self.sample: Sample | None = None
@@ -251,8 +253,6 @@ class _Slot:
         self.best: Result | None = None
         if self.sample is not None:
             self.vector = self.sample.vector.clone()
-            self.first = torch.zeros_like(self.vector)
-            self.second = torch.zeros_like(self.vector)
 
     def take(self, seen: _Seen, gradients: Tensor, number: int) -> Result | None:
         """Take in what was seen of the sample; move its vector, or end it and take the next."""
@@ -275,17 +275,15 @@ class _Slot:
             kept = result if result.converged else self.best
             self._next()
             return kept
-        self._move(gradients[number])
+        self._move(gradients[number], float((result.errors / self.scales).sum()))
         return None
 
-    def _move(self, gradient: Tensor) -> None:
+    def _move(self, gradient: Tensor, lacking: float) -> None:
         assert self.sample is not None
         self.steps += 1
-        self.first.lerp_(gradient, 1 - BETAS[0])
-        self.second.lerp_(gradient**2, 1 - BETAS[1])
-        step = self.first / (1 - BETAS[0] ** self.steps)
-        size = (self.second / (1 - BETAS[1] ** self.steps)).sqrt() + EPSILON
-        moved = self.vector - self.settings.rate * self.settings.unit * step / size
+        slope = max(float(gradient.norm()), 1e-30)
+        size = min(self.settings.rate * lacking / slope, REACH * float(self.vector.norm()))
+        moved = self.vector - size / slope * gradient
         self.vector = keep(moved, self.sample, self.settings.min_similarity)
 
 
