@@ -15,7 +15,7 @@ from pathlib import Path
 from stages import run
 from stages.artifacts import artifacts
 from vec2face.config.params import Params
-from vec2face.dataset.aims import Aims, aims_of
+from vec2face.dataset.aims import Aims, aims_of, asked_of
 from vec2face.dataset.generate import generate
 from vec2face.dataset.perturbation import Perturbation
 from vec2face.faces.reading import read_array
@@ -56,7 +56,7 @@ def main() -> None:
         estimators = {name: e.model_dump(mode="json") for name, e in p.estimators.items()}
         settings += [p.attrop.model_dump(mode="json"), estimators, p.subset.corrupt]
         inputs += [Path(p.paths.pca_faces), Path(p.paths.recognizer)]
-        inputs += [Path(p.estimators[aim.estimator].file) for aim in p.attrop.attributes.values()]
+        inputs += [Path(p.estimators[name].file) for name in sorted(asked_of(p.attrop))]
     with resume("dataset", settings, inputs, artifacts.work) as work:
         summary = generate(
             arrange_for_inference(generator),

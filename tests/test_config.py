@@ -343,11 +343,15 @@ def test_seeds_of_sampling_and_fr_are_the_experiments_unless_given(load):
 
 AIMED = {
     "mode": "ours",
-    "attributes": {"yaw": {"estimator": "pose", "kind": "absolute", "scale": 30, "tolerance": 5}},
+    "attributes": {
+        "yaw": {
+            "estimator": "pose", "judge": None, "kind": "absolute", "scale": 30, "tolerance": 5,
+        },
+    },
     "groups": [{"share": 0.4, "aims": {"yaw": 60}}],
     "steps": 10, "rate": 0.1, "identity": 1, "slots": 4, "unconverged": "best", "attempts": 1,
 }  # fmt: skip
-YAW = {"estimator": "pose", "kind": "absolute", "scale": 1, "tolerance": 5}
+YAW = {"estimator": "pose", "judge": "second_pose", "kind": "absolute", "scale": 1, "tolerance": 5}
 PRINTED = AIMED | {"mode": "printed", "attributes": {"yaw": YAW}}
 
 
@@ -378,7 +382,15 @@ PRINTED = AIMED | {"mode": "printed", "attributes": {"yaw": YAW}}
         ({"estimators__quality__takes__std": [1]}, "estimators.quality.takes.std: [0.5]"),
         (
             {"attrop": AIMED | {"attributes": {"yaw": YAW | {"estimator": "judge"}}}},
-            "attrop.attributes.yaw.estimator: pose or quality",
+            "attrop.attributes.yaw.estimator: pose or quality or second_pose",
+        ),
+        (
+            {"attrop": AIMED | {"attributes": {"yaw": YAW | {"judge": "quality"}}}},
+            "attrop.attributes.yaw.judge: estimators.quality gives no such output",
+        ),
+        (
+            {"attrop": AIMED | {"attributes": {"yaw": YAW | {"judge": "pose"}}}},
+            "attrop.attributes.yaw.judge: another than the estimator",
         ),
         ({"attrop": AIMED | {"steps": -1}}, "attrop.steps"),
         ({"attrop": AIMED | {"mode": "theirs"}}, "attrop.mode"),

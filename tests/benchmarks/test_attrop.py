@@ -89,8 +89,8 @@ def folder(tmp_path, monkeypatch):
         for label in range(2):
             pixels = np.random.default_rng(label).integers(0, 256, (56, 56, 3), np.uint8)
             writer.append(encode(pixels), label)
-    pose = {"estimator": "pose", "kind": "absolute", "scale": 1, "tolerance": 0.1}
-    quality = {"estimator": "quality", "kind": "least", "scale": 1, "tolerance": 1}
+    pose = {"estimator": "pose", "judge": None, "kind": "absolute", "scale": 1, "tolerance": 0.1}
+    quality = {"estimator": "quality", "judge": None, "kind": "least", "scale": 1, "tolerance": 1}
     attrop = {
         "mode": "ours", "attributes": {"yaw": pose, "quality": quality},
         "groups": [{"share": 1, "aims": {"yaw": 1, "quality": "p50"}}],
@@ -145,8 +145,14 @@ def test_a_percentile_is_of_the_estimator_named_and_of_magnitudes(folder):
     for kind in ("signed", "absolute"):
         for name in ("pose", "quality"):
             attrop["attributes"] = {
-                "yaw": {"estimator": name, "kind": kind, "scale": 1, "tolerance": 1},
-                "quality": {"estimator": "pose", "kind": "signed", "scale": 1, "tolerance": 1},
+                "yaw": {"estimator": name, "judge": None, "kind": kind, "scale": 1, "tolerance": 1},
+                "quality": {
+                    "estimator": "pose",
+                    "judge": None,
+                    "kind": "signed",
+                    "scale": 1,
+                    "tolerance": 1,
+                },
             }
             some = contest_of(changed(p, attrop=attrop, estimators=about), 2, None, 5)
             found[kind, name] = float(some.samples[0].targets[0])

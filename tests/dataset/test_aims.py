@@ -29,7 +29,12 @@ def aims(groups=GROUPS, unconverged="best", attempts=1, mode="ours", **changes):
         unconverged,
         attempts,
         mode,
+        {"turn": other},
     )
+
+
+def other(images):
+    return {"turn": 0.9 * NETWORKS.estimators["halves"](images)["turn"] - 1}
 
 
 def masks(first, count):
@@ -88,16 +93,22 @@ def test_aimed_images_have_their_attributes_and_the_others_are_as_without(tmp_pa
     ours, plain = (open_source(tmp_path / n / "generated") for n in ("with", "without"))
     vectors, before = (np.load(tmp_path / n / "vectors.npy") for n in ("with", "without"))
     assert ours.labels.tolist() == plain.labels.tolist()
-    turns = np.zeros(60)
+    signed = np.zeros(60)
     for sample in range(60):
         if groups[sample] < 0:
             assert ours.encoded(sample) == plain.encoded(sample)
             assert np.array_equal(vectors[sample], before[sample])
         image = to_tensor(decode(ours.encoded(sample), "x")[None])
-        turns[sample] = abs(float(NETWORKS.estimators["halves"](image)["turn"]))
+        signed[sample] = float(NETWORKS.estimators["halves"](image)["turn"])
+    turns = np.abs(signed)
     for group, target in ((0, 20), (1, 30)):
         errors = np.abs(turns[groups == group] - target)
         assert summary[f"attrop_{group}_turn_error"] == pytest.approx(errors.mean(), abs=1e-3)
+        judged = np.abs(0.9 * signed[groups == group] - 1) - target
+        figures = np.abs(judged).mean(), judged.mean(), (np.abs(judged) <= 6).mean()
+        for name, figure in zip(("error", "bias", "within"), figures, strict=True):
+            found = summary[f"attrop_{group}_turn_second_{name}"]
+            assert found == pytest.approx(figure, abs=1e-3)
         assert summary[f"attrop_{group}_images"] == (groups == group).sum()
     assert summary["attrop_0_converged"] > 0.8
     owners = IDENTITIES[np.arange(60) // IMAGES]

@@ -68,6 +68,7 @@ class Aim(Section):
     """
 
     estimator: Name
+    judge: Name | None  # another estimator, which no loss sees, to measure what was reached
     kind: Literal["signed", "absolute", "least"]
     scale: Positive  # what the error is divided by in the loss, in the output's unit
     tolerance: Positive  # largest error of a converged image

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator, Mapping
 
-from vec2face.config.attributes import AttrOP, EstimatorConfig
+from vec2face.config.attributes import Aim, AttrOP, EstimatorConfig
 from vec2face.config.sections import (
     GeneratorConfig,
     Masks,
@@ -13,7 +13,7 @@ from vec2face.config.sections import (
     Training,
 )
 
-WATCHED = ("pose", "quality")
+WATCHED = ("pose", "quality", "second_pose")  # estimators whose files dvc.yaml watches
 """Estimators whose files ``dvc.yaml`` watches, so that the data set is made again with another."""
 NEUTRAL = {"side": "null", "channels": "rgb", "mean": "[0.5]", "std": "[0.5]"}
 """What ``takes`` says for a recognizer, whose file knows the rest."""
@@ -116,13 +116,16 @@ def in_attrop(
     if attrop is None:
         return
     for output, aim in attrop.attributes.items():
-        if aim.estimator not in WATCHED:
-            known = " or ".join(WATCHED)
-            yield f"attrop.attributes.{output}.estimator: {known}, whose files dvc.yaml watches"
-        elif aim.estimator not in estimators:
-            yield f"attrop.attributes.{output}.estimator: there is no estimators.{aim.estimator}"
-        elif output not in estimators[aim.estimator].gives.outputs:
-            yield f"attrop.attributes.{output}: estimators.{aim.estimator} gives no such output"
+        key = f"attrop.attributes.{output}"
+        for role, name in _estimators(aim):
+            if name not in WATCHED:
+                yield f"{key}.{role}: {' or '.join(WATCHED)}, whose files dvc.yaml watches"
+            elif name not in estimators:
+                yield f"{key}.{role}: there is no estimators.{name}"
+            elif output not in estimators[name].gives.outputs:
+                yield f"{key}.{role}: estimators.{name} gives no such output"
+        if aim.judge == aim.estimator:
+            yield f"{key}.judge: another than the estimator, or null"
     for number, group in enumerate(attrop.groups):
         for name in group.aims.keys() - attrop.attributes.keys():
             yield f"attrop.groups.{number}.aims.{name}: attrop.attributes has no such name"
@@ -144,6 +147,12 @@ def in_attrop(
         for key, weight in (weights | {"identity": attrop.identity}).items():
             if weight != 1:
                 yield f"attrop.{key}: 1 with the mode printed, whose terms have no weights"
+
+
+def _estimators(aim: Aim) -> Iterator[tuple[str, str]]:
+    yield "estimator", aim.estimator
+    if aim.judge is not None:
+        yield "judge", aim.judge
 
 
 def _twice(key: str, estimator: EstimatorConfig) -> Iterator[str]:

@@ -16,6 +16,7 @@ import torch
 from vec2face.config.attributes import Aim, AttrOP
 from vec2face.config.params import Params
 from vec2face.dataset.attrop import Attribute, Networks, Result, Sample, Settings
+from vec2face.dataset.attrop_figures import Look, count, judge, summarise
 from vec2face.dataset.attrop_reference import Mode, optimise_as
 from vec2face.dataset.perturbation import Perturbation, shares
 from vec2face.estimators.estimator import Estimator, open_estimator
@@ -59,6 +60,7 @@ class Aims:
             another perturbation first, up to ``attempts`` times. ``drop``: it is left out.
         attempts: at most, of a sample.
         mode: how samples are optimised, see ``attrop_reference``.
+        judges: estimators that no loss sees, by the attribute that they measure, too.
     """
 
     seed: int
@@ -69,6 +71,7 @@ class Aims:
     unconverged: Literal["best", "again", "drop"]
     attempts: int
     mode: Mode
+    judges: Mapping[str, Look]
 
     def groups_of(self, samples: np.ndarray) -> np.ndarray:
         """Return the group of each sample, -1 for none: (B,) int64."""
@@ -125,9 +128,8 @@ class Aims:
             vectors: see :data:`Vectors`.
 
         Returns:
-            Results by number, without those dropped, and counts: for each group g ``g/dropped``,
-            and ``g/images``, ``g/converged``, ``g/steps``, ``g/attempts``, ``g/cosine``,
-            ``g/ended`` and ``g/error/<name>``, sums over its results; errors are of its aims.
+            Results by number, without those dropped, and counts (``attrop_figures``): for each
+            group g also ``g/dropped``.
         """
         groups = self.groups_of(samples)
         rows = {int(sample): row for row, sample in enumerate(samples)}
@@ -158,57 +160,24 @@ class Aims:
                 break
         drop = self.unconverged == "drop"
         kept = {number: r for number, r in found.items() if r.converged or not drop}
-        counts = self._count(kept, attempts, groups, rows)
-        counts.update(f"{groups[rows[number]]}/dropped" for number in found.keys() - kept.keys())
+        of = {int(sample): int(group) for sample, group in zip(samples, groups, strict=True)}
+        wanted, attributes = [group.aims for group in self.groups], self.settings.attributes
+        counts = count(kept, of, attempts, wanted, attributes)
+        for attribute in attributes:
+            if look := self.judges.get(attribute.name):
+                counts += judge(kept, of, wanted, attribute, look, self.networks.device)
+        counts.update(f"{of[number]}/dropped" for number in found.keys() - kept.keys())
         return kept, counts
 
-    def _count(
-        self,
-        found: Mapping[int, Result],
-        attempts: Mapping[int, int],
-        groups: np.ndarray,
-        rows: Mapping[int, int],
-    ) -> Counter[str]:
-        counts: Counter[str] = Counter()
-        for number, result in found.items():
-            group = int(groups[rows[number]])
-            sums = {
-                "images": 1.0,
-                "converged": float(result.converged),
-                "steps": float(result.steps),
-                "attempts": float(attempts[number]),
-                "cosine": result.cosine,
-                "ended": float(result.ended),
-            }
-            for k, attribute in enumerate(self.settings.attributes):
-                if attribute.name in self.groups[group].aims:
-                    sums[f"error/{attribute.name}"] = float(result.errors[k])
-            for key, value in sums.items():
-                counts[f"{group}/{key}"] += value  # type: ignore[assignment]
-        return counts
-
     def summary(self, counts: Mapping[str, float]) -> dict[str, float]:
-        """Return metrics of the counts of all images, for each group g under ``attrop_<g>_...``.
-
-        ``images``, those of the data set; ``converged``, the share of them; ``steps``,
-        ``attempts``, ``cosine`` and ``<name>_error``, means. With the mode released also ``ended``,
-        the share of images whose loop ended by itself; with drop, ``dropped``, how many were.
-        """
-        keys = ["converged", "steps", "attempts", "cosine"]
-        keys += ["ended"] if self.mode == "released" else []
-        found: dict[str, float] = {}
-        for group in range(len(self.groups)):
-            images = counts.get(f"{group}/images", 0)
-            found[f"attrop_{group}_images"] = int(images)
-            if self.unconverged == "drop":
-                found[f"attrop_{group}_dropped"] = int(counts.get(f"{group}/dropped", 0))
-            for key in keys:
-                if images:
-                    found[f"attrop_{group}_{key}"] = counts[f"{group}/{key}"] / images
-            for name in self.groups[group].aims:
-                if images:
-                    found[f"attrop_{group}_{name}_error"] = counts[f"{group}/error/{name}"] / images
-        return found
+        """Return metrics of the counts of all images, see ``attrop_figures.summarise``."""
+        return summarise(
+            counts,
+            [group.aims for group in self.groups],
+            list(self.judges),
+            ended=self.mode == "released",
+            dropped=self.unconverged == "drop",
+        )
 
 
 @lru_cache(maxsize=64)
@@ -232,7 +201,7 @@ def aims_of(p: Params, attrop: AttrOP, generator: Vec2Face, faces: Source, quali
     device = processes().device
     estimators = {
         name: open_estimator(p.estimators[name], f"estimators.{name}").to(device)
-        for name in sorted({aim.estimator for aim in attrop.attributes.values()})
+        for name in sorted(asked_of(attrop))
     }
     percentiles = any(isinstance(v, str) for group in attrop.groups for v in group.aims.values())
     seen = (
@@ -274,7 +243,14 @@ def aims_of(p: Params, attrop: AttrOP, generator: Vec2Face, faces: Source, quali
         attrop.unconverged,
         attrop.attempts,
         attrop.mode,
+        {name: estimators[aim.judge] for name, aim in attrop.attributes.items() if aim.judge},
     )
+
+
+def asked_of(attrop: AttrOP) -> set[str]:
+    """Return the names of the estimators that AttrOP takes, judges included."""
+    aims = attrop.attributes.values()
+    return {aim.estimator for aim in aims} | {aim.judge for aim in aims if aim.judge is not None}
 
 
 def _seen(

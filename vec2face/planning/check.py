@@ -18,6 +18,7 @@ import torch
 from dvc.exceptions import NotDvcRepoError
 from dvc.repo import Repo
 
+from vec2face.config.conflicts import WATCHED
 from vec2face.config.params import Params
 from vec2face.estimators.estimator import open_estimator
 from vec2face.faces.benchmarks import find_benchmarks, load_benchmark
@@ -167,7 +168,7 @@ def _inputs(p: Params) -> Iterator[tuple[str, str, Callable[[str], str]]]:
     yield "paths.generator", p.paths.generator, _generator
     for name, path in p.training_sets.items():
         yield f"training_sets.{name}", path, _faces
-    for name in ("pose", "quality"):
+    for name in WATCHED:
         path = p.estimators[name].file
         yield f"estimators.{name}.file", path, partial(_estimator, p, name)
     if p.training.losses.lpips:
