@@ -1,7 +1,7 @@
 """The three modes of AttrOP beside each other, and ours against a loop over means of batches.
 
     python -m benchmarks.attrop --yaw 30 60    # VEC2FACE_ROOT names the folder of a finished run
-    python -m benchmarks.attrop --params other.yaml --second second_pose --json figures.json
+    python -m benchmarks.attrop --params other.yaml --json figures.json
 
 Takes identity vectors, generator, recognizer and estimators of the run and writes nothing else.
 For each yaw the same vectors, perturbed by the largest sigma as in the released code, go through
@@ -12,8 +12,8 @@ For each yaw the same vectors, perturbed by the largest sigma as in the released
 - batch mean: that loop with the weights of ours, until its mean errors are those of ours; its rate
   is the fastest of some.
 
-``--second`` names an estimator of the parameters that no loss has seen. Another part aims one image
-in four at a yaw of 180 degrees. The mean of a batch never comes near: batch mean runs into its
+Images are also judged by the judge of yaw that the parameters name. Another part aims one image in
+four at a yaw of 180 degrees. The mean of a batch never comes near: batch mean runs into its
 bound, while ours gives that image up. The last part does what the released code does for quality.
 Seconds are the processor's, or on a GPU the clock's. Exits with 1 if ours makes less than twice the
 images per second of batch mean.
@@ -37,7 +37,6 @@ from vec2face.dataset.aims import aims_of
 from vec2face.dataset.attrop import Networks, Result, Sample, Settings, optimise
 from vec2face.dataset.attrop_reference import optimise_as, released
 from vec2face.dataset.perturbation import Perturbation
-from vec2face.estimators.estimator import open_estimator
 from vec2face.faces.images import decode, to_tensor
 from vec2face.faces.source import open_readable
 from vec2face.generator.masks import masks
@@ -61,7 +60,7 @@ class Contest:
         settings: of ours.
         samples: with targets of everything but yaw.
         unit: the standard deviation of the features.
-        second: images -> outputs, no part of a loss; None for none.
+        judge: images -> outputs, no part of a loss; None for none.
         bound: iterations of a loop over means.
     """
 
@@ -69,7 +68,7 @@ class Contest:
     settings: Settings
     samples: Sequence[Sample]
     unit: float
-    second: Values | None
+    judge: Values | None
     bound: int
 
     @property
@@ -119,14 +118,14 @@ class Contest:
             "images_per_second": len(results) / seconds,
         }
         row |= {f"{a.name}_error": float(errors[:, k].mean()) for k, a in enumerate(attributes)}
-        return row | (self.judged(results, yaw) if self.second is not None else {})
+        return row | (self.judged(results, yaw) if self.judge is not None else {})
 
     def judged(self, results: Sequence[Result], yaw: float) -> dict[str, float]:
-        """Return the errors of stored images under the second estimator."""
-        assert self.second is not None
+        """Return the errors of stored images under the judge."""
+        assert self.judge is not None
         images = to_tensor(np.stack([decode(r.jpeg, f"image {r.number}") for r in results]))
         with torch.no_grad():
-            seen = self.second(images.to(self.networks.device))["yaw"].cpu()
+            seen = self.judge(images.to(self.networks.device))["yaw"].cpu()
         attribute = self.settings.attributes[self.yaw]
         errors = attribute.error(seen, torch.full_like(seen, yaw))
         beyond = (seen.abs() if attribute.kind == "absolute" else seen) - yaw
@@ -197,17 +196,14 @@ class Contest:
         return found
 
 
-def contest_of(p: Params, images: int, second: str | None, bound: int) -> Contest:
+def contest_of(p: Params, images: int, bound: int) -> Contest:
     """Open what the parameters name, and draw vectors of images spread over all identities.
 
     Raises:
-        InputError: the parameters do not aim at yaw, or have no such second estimator.
+        InputError: the parameters do not aim at yaw.
     """
     if p.attrop is None or "yaw" not in p.attrop.attributes:
         raise InputError("attrop: name yaw among its attributes, or other parameters (--params)")
-    judged = p.estimators.get(second) if second is not None else None
-    if second is not None and (judged is None or "yaw" not in judged.gives.outputs):
-        raise InputError(f"--second: estimators has no {second} that gives yaw")
     pca, people = PCA.load(artifacts.pca), np.load(artifacts.identities)
     quality = p.sampling.jpeg_quality
     generator = open_generator(Path(p.paths.generator))
@@ -226,10 +222,9 @@ def contest_of(p: Params, images: int, second: str | None, bound: int) -> Contes
         identity = torch.from_numpy(people[image // p.images_per_identity])
         start = torch.from_numpy(vector)
         samples.append(Sample(number, number, start, identity, targets[number], drop[0], mask[0]))
-    judge = None
-    if judged is not None:
-        judge = open_estimator(judged, f"estimators.{second}").to(aims.networks.device)
-    return Contest(aims.networks, aims.settings, samples, pca.feature_scale, judge, bound)
+    return Contest(
+        aims.networks, aims.settings, samples, pca.feature_scale, aims.judges.get("yaw"), bound
+    )
 
 
 def table(title: str, rows: dict[str, dict[str, float]]) -> str:
@@ -251,12 +246,11 @@ def main(given: Sequence[str] | None = None) -> int:
     parser.add_argument("--params", type=Path, default=artifacts.params)
     parser.add_argument("--images", type=int, default=128)
     parser.add_argument("--yaw", type=float, nargs="+", default=[60.0, 85.0], help="degrees")
-    parser.add_argument("--second", help="name of an estimator that no loss sees")
     parser.add_argument("--bound", type=int, default=300, help="iterations of loops over means")
     parser.add_argument("--json", type=Path, help="file to write the figures to")
     arguments = parser.parse_args(given)
     p = Params.load(arguments.params)
-    contest = contest_of(p, arguments.images, arguments.second, arguments.bound)
+    contest = contest_of(p, arguments.images, arguments.bound)
     figures: dict[str, Any] = {"images": len(contest.samples), "must_reach": MUST_REACH}
     ratios = []
     for yaw in arguments.yaw:

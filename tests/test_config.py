@@ -201,7 +201,7 @@ BAD = [
     *(True, None, "", " ", "x; touch y #", "a\0b", "x" * 2000, {}, {"a": 1}, [], [[]], [-1.5]),
 ]
 EMPTY = ("training.lpips_weights", "fr.widths", "fr.milestones", "away_from")  # may be "" or []
-NULLS = ("micro_batch", ".seed", ".side", "attrop")
+NULLS = ("micro_batch", ".seed", ".side", "attrop", ".judge")
 FREE = (".box.", ".mean.", ".aims.")  # numbers of either sign
 SIGNED = ("tau", "min_similarity", "away_cosine")  # cosines
 

@@ -89,7 +89,13 @@ def folder(tmp_path, monkeypatch):
         for label in range(2):
             pixels = np.random.default_rng(label).integers(0, 256, (56, 56, 3), np.uint8)
             writer.append(encode(pixels), label)
-    pose = {"estimator": "pose", "judge": None, "kind": "absolute", "scale": 1, "tolerance": 0.1}
+    pose = {
+        "estimator": "pose",
+        "judge": "second_pose",
+        "kind": "absolute",
+        "scale": 1,
+        "tolerance": 0.1,
+    }
     quality = {"estimator": "quality", "judge": None, "kind": "least", "scale": 1, "tolerance": 1}
     attrop = {
         "mode": "ours", "attributes": {"yaw": pose, "quality": quality},
@@ -102,7 +108,7 @@ def folder(tmp_path, monkeypatch):
         estimators={
             "pose": estimator_of("first.safetensors", "plain", yaw="degrees"),
             "quality": estimator_of("first.safetensors", "length", quality="norm"),
-            "judge": estimator_of("second.safetensors", "plain", yaw="degrees"),
+            "second_pose": estimator_of("second.safetensors", "plain", yaw="degrees"),
         },
     )  # fmt: skip
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(p.model_dump(mode="json")))
@@ -110,7 +116,7 @@ def folder(tmp_path, monkeypatch):
 
 
 def test_it_runs_on_the_networks_of_the_parameters(folder, capsys):
-    main(["--images", "2", "--yaw", "1", "--bound", "1", "--second", "judge", "--json", "f"])
+    main(["--images", "2", "--yaw", "1", "--bound", "1", "--json", "f"])
     figures = json.loads(Path("f").read_text())
     assert figures["images"] == 2
     rows = figures["yaw 1"]
@@ -123,10 +129,8 @@ def test_it_runs_on_the_networks_of_the_parameters(folder, capsys):
 
 
 def test_what_the_parameters_lack_is_named(folder):
-    with pytest.raises(InputError, match="--second"):
-        contest_of(folder, 4, "quality", 5)
     with pytest.raises(InputError, match="attrop"):
-        contest_of(changed(folder, attrop=None), 4, None, 5)
+        contest_of(changed(folder, attrop=None), 4, 5)
 
 
 def test_a_percentile_is_of_the_estimator_named_and_of_magnitudes(folder):
@@ -136,7 +140,7 @@ def test_a_percentile_is_of_the_estimator_named_and_of_magnitudes(folder):
     """
     p = changed(folder, image_size=112, generator__channels=[8] * 5)
     about = folder.model_dump(mode="json")["estimators"]
-    about["quality"]["gives"] = about["judge"]["gives"]
+    about["quality"]["gives"] = about["second_pose"]["gives"]
     about["quality"]["file"] = "second.safetensors"
     about["pose"]["gives"]["outputs"] = {"yaw": "degrees", "quality": "norm"}
     attrop = folder.attrop.model_dump()
@@ -144,17 +148,12 @@ def test_a_percentile_is_of_the_estimator_named_and_of_magnitudes(folder):
     found = {}
     for kind in ("signed", "absolute"):
         for name in ("pose", "quality"):
+            aim = {"judge": None, "kind": kind, "scale": 1, "tolerance": 1}
             attrop["attributes"] = {
-                "yaw": {"estimator": name, "judge": None, "kind": kind, "scale": 1, "tolerance": 1},
-                "quality": {
-                    "estimator": "pose",
-                    "judge": None,
-                    "kind": "signed",
-                    "scale": 1,
-                    "tolerance": 1,
-                },
+                "yaw": aim | {"estimator": name},
+                "quality": aim | {"estimator": "pose", "kind": "signed"},
             }
-            some = contest_of(changed(p, attrop=attrop, estimators=about), 2, None, 5)
+            some = contest_of(changed(p, attrop=attrop, estimators=about), 2, 5)
             found[kind, name] = float(some.samples[0].targets[0])
     images = to_tensor(load_images(open_source("faces"), 56, np.arange(2)))
     for name, file in (("pose", "first"), ("quality", "second")):

@@ -165,7 +165,7 @@ class Aims:
         counts = count(kept, of, attempts, wanted, attributes)
         for attribute in attributes:
             if look := self.judges.get(attribute.name):
-                counts += judge(kept, of, wanted, attribute, look, self.networks.device)
+                counts.update(judge(kept, of, wanted, attribute, look, self.networks.device))
         counts.update(f"{of[number]}/dropped" for number in found.keys() - kept.keys())
         return kept, counts
 
