@@ -28,6 +28,12 @@ log = logging.getLogger(__name__)
 HERE, BASE = Path(__file__).parent, Path()
 WORK = artifacts.work / "ablations"
 RESULTS = BASE / "reports/ablations"
+COLUMNS = ("lfw", "cfp_fp", "cplfw", "agedb_30", "calfw", "avg", "real_avg", "untrained_avg",
+           "recovery_over_untrained", "separated_share", "pure_separated_share", "vector_angle_max",
+           "attrop_0_converged", "attrop_0_yaw_second_bias", "attrop_0_yaw_second_within",
+           "attrop_1_converged", "attrop_1_yaw_second_bias",
+           "attrop_1_yaw_second_within")  # fmt: skip
+"""Metrics in the tables; the JSON files beside them have all."""
 
 
 def variants(table: str) -> dict[str, dict[str, Any]]:
@@ -44,7 +50,7 @@ def variants(table: str) -> dict[str, dict[str, Any]]:
         for seed in tables[table]["seeds"]:
             seeded = with_seed(content, changes, seed)
             root = Root(WORK / f"{table}-{name}-{seed}", BASE, seeded)
-            root.make(["evaluate", "measure"])
+            root.make(["evaluate", "measure", "labels"])
             runs.append(metrics(root))
         found[name] = over_seeds(runs)
     return found
@@ -65,7 +71,7 @@ def with_seed(content: Mapping[str, Any], changes: Mapping[str, Any], seed: int)
 def metrics(root: Root) -> dict[str, float]:
     """Return the metrics of a root, under their names in reports/metrics.json."""
     evaluation = read_evaluation(root.folder / "reports/evaluation.json")
-    others = ("sampling", "perturbation", "quality")
+    others = ("sampling", "perturbation", "quality", "labels")
     return flat_metrics(evaluation, *(read_json(root.folder / f"reports/{o}.json") for o in others))
 
 
@@ -100,10 +106,8 @@ def ladder() -> dict[str, dict[str, Any]]:
 
 
 def markdown(found: Mapping[str, Mapping[str, Any]]) -> str:
-    """Return a table of the averages: a row for each variant or rung."""
-    keys = [k for k in ("avg", "real_avg", "untrained_avg", "recovery_over_untrained",
-                        "separated_share", "pure_separated_share")
-            if any(k in row for row in found.values())]  # fmt: skip
+    """Return a table of ``COLUMNS``: a row for each variant or rung."""
+    keys = [k for k in COLUMNS if any(k in row for row in found.values())]
     lines = ["| | " + " | ".join(keys) + " |", "| --- " * (len(keys) + 1) + "|"]
     for name, row in found.items():
         cells = []
