@@ -237,3 +237,25 @@ def test_batch_norms_keep_their_statistics(tmp_path):
             found = estimator(images)
             both = torch.stack([found["yaw"], found["pitch"]], 1)
             assert torch.allclose(both, net(images), atol=1e-5)
+
+
+@pytest.mark.parametrize("batch", ["n", 1])
+def test_a_reshape_to_one_image_takes_many(tmp_path, batch):
+    """Exporters leave a batch free in the input and fix it within the graph."""
+    image = helper.make_tensor_value_info("i", TensorProto.FLOAT, (batch, 3, 8, 8))
+    out = helper.make_tensor_value_info("o", TensorProto.FLOAT, (batch, 1))
+    weights = np.random.default_rng(0).normal(size=(192, 1)).astype(np.float32)
+    stored = [
+        numpy_helper.from_array(weights, "w"),
+        numpy_helper.from_array(np.array([1, -1]), "s"),
+    ]
+    nodes = [
+        helper.make_node("Reshape", ["i", "s"], ["f"]),
+        helper.make_node("MatMul", ["f", "w"], ["o"]),
+    ]
+    graph = helper.make_graph(nodes, "g", [image], [out], stored)
+    opset = [helper.make_opsetid("", 13)]
+    onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=8), tmp_path / "e.onnx")
+    images = torch.randn(5, 3, 8, 8)
+    found = open_estimator(config(tmp_path / "e.onnx"))(images)["a"].numpy()
+    assert np.allclose(found, (images.flatten(1).numpy() @ weights)[:, 0], atol=1e-4)

@@ -18,6 +18,8 @@ from tests.estimators.test_pose import trained_weights
 from tests.faces.test_detect import constant
 from tests.fuzz.readers import Reader
 from tests.parameters import TINY, changed
+from vec2face.config.attributes import EstimatorConfig, Gives, Takes
+from vec2face.estimators.estimator import open_estimator
 from vec2face.estimators.pose import load_pose
 from vec2face.faces.detect import FaceDetector
 from vec2face.generator.network import Vec2Face
@@ -191,6 +193,16 @@ def recognize(path: Path) -> None:
     assert len(features) == 3
 
 
+def estimate(path: Path) -> None:
+    """Open an estimator of two outputs and use it."""
+    takes = Takes(box=(-0.1, 0, 1, 1), side=None, channels="bgr", mean=(0.5,), std=(0.5,))
+    outputs = {"yaw": "degrees", "pitch": "degrees"}
+    gives = Gives(reading="plain", outputs=outputs, opposite=("yaw",), classes=())
+    config = EstimatorConfig(file=str(path), network="onnx", takes=takes, gives=gives)
+    found = open_estimator(config)(torch.zeros(3, 3, 16, 16))
+    assert {name: value.shape for name, value in found.items()} == dict.fromkeys(outputs, (3,))
+
+
 READERS: dict[str, Reader] = {
     "generator": Reader(generators, "g.safetensors", read(open_generator, "g.safetensors")),
     "generator-pth": Reader(
@@ -202,6 +214,7 @@ READERS: dict[str, Reader] = {
     "pose": Reader(poses, "p.tar", read(load_pose, "p.tar")),
     "onnx": Reader(graphs, "r.onnx", read(recognize, "r.onnx")),
     "onnx-torch": Reader(graphs, "r.onnx", read(to_torch, "r.onnx")),
+    "estimator": Reader(graphs, "r.onnx", read(estimate, "r.onnx")),
     "onnx-data": Reader(partial(graphs, beside=True), "w", read(recognize, "r.onnx")),
     "detector": Reader(detectors, "d.onnx", read(FaceDetector, "d.onnx")),
 }

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime
 import torch
 from torch import Tensor, nn
@@ -18,7 +19,14 @@ from torch.nn import functional
 from vec2face.config.attributes import EstimatorConfig, Gives
 from vec2face.estimators.pose import SixDRepNet, euler_angles, load_pose
 from vec2face.recognizers.features import open_network
-from vec2face.recognizers.onnx_graph import free_batch, image_input, read_model, upgraded
+from vec2face.recognizers.onnx_graph import (
+    fixed_batch,
+    free_batch,
+    image_input,
+    pinned,
+    read_model,
+    upgraded,
+)
 from vec2face.runtime.files import InputError
 
 TRIED = 3  # random images on which a file and its PyTorch form are compared
@@ -163,9 +171,18 @@ def open_estimator(config: EstimatorConfig, key: str = "estimators") -> Estimato
 
 def _module(path: Path) -> tuple[nn.Module, int | None]:
     """Return the PyTorch form of an ONNX file, which takes what the file takes, and its side."""
+    model = read_model(path)
+    try:
+        return _converted(path, model)
+    except InputError:
+        if fixed_batch(model) is not None:
+            raise
+        return _converted(path, pinned(model))  # it claims any batch, and reshapes to one image
+
+
+def _converted(path: Path, model: onnx.ModelProto) -> tuple[nn.Module, int]:
     from onnx2torch import convert  # noqa: PLC0415 - slow to import
 
-    model = read_model(path)
     name, side = image_input(model)
     try:
         free = upgraded(free_batch(model))
