@@ -7,7 +7,7 @@
 card        what the card is, and its two ceilings: copying, and matrix products
 paths       every path that only a card takes, beside the CPU; says passed or FAILED
 throughput  images a second of every stage, beside the bound of the products in bfloat16
-filter      the identity filter at 300 000 vectors, which is the processor's work
+filter      the identity filter at 300 000 vectors and beyond, with its certificate
 profile     the operators and kernels that take the time of a training step
 
 A piece writes FOLDER/<piece>.json when it is through and is left out when that is there. Rows that

@@ -1,11 +1,10 @@
-"""The identity filter at the paper's largest size, and where the time of a training step goes."""
+"""The identity filter at the paper's largest size and beyond; where the time of a step goes."""
 
 import time
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch.profiler import ProfilerActivity, profile
 
@@ -19,50 +18,11 @@ from vec2face.runtime.processes import processes
 TOP = 15
 
 
-def filter_stage(count: int) -> Figures:
-    """Time the identities stage on the processor's cores, as the project does it."""
-    return identities.stage(count)
-
-
-def products_on_card(count: int) -> Figures:
-    """Time the same blocks of products on the device; the project does not do this.
-
-    Every block of candidates meets all vectors before it in bfloat16, and its largest cosine comes
-    back, as the filter needs it: what is not done is settling doubts in float64 and within a block.
-    All candidates are taken for kept, which is the most that there can be to do.
-    """
-    block = identities.BLOCK
-    device = processes().device
-    parts = [identities.candidates(i, min(block, count - i)) for i in range(0, count, block)]
-    vectors = torch.from_numpy(np.concatenate(parts)).to(device)
-    unit = torch.nn.functional.normalize(vectors).bfloat16()
-    largest = torch.zeros(count, dtype=torch.bfloat16, device=device)
-    unit[:block] @ unit[:block].T  # wakes the library
-    synchronise()
-    began = time.perf_counter()
-    for first in range(block, count, block):
-        rows = unit[first : first + block]
-        largest[first : first + block] = (rows @ unit[:first].T).amax(1)
-    refused = int((largest > identities.TAU).sum())
-    seconds = time.perf_counter() - began
-    flop = identities.DIMENSION * float(count) ** 2
-    return {
-        "candidates": count,
-        "product_seconds": seconds,
-        "tflop_per_second": flop / seconds / 1e12,
-        "candidates_near_an_earlier_one": refused,
-    }
-
-
 def filter_rows(tiny: bool) -> dict[str, Row]:
-    """Return the rows of the piece ``filter``."""
-    count = 3000 if tiny else 300_000
-    return {
-        f"products of {count} on the device (not what the project does)": partial(
-            products_on_card, count
-        ),
-        f"identities stage, {count}": partial(filter_stage, count),
-    }
+    """Return the rows of the piece ``filter``: drawing, filter and certificate, on the device."""
+    counts = (1000, 3000) if tiny else (300_000, 3_000_000, 10_000_000)
+    identities.stage(1000)  # compiles the kernel
+    return {f"identities stage, {n}": partial(identities.stage, n) for n in counts}
 
 
 def generator_profile(place: Path, tiny: bool, **training: Any) -> Figures:

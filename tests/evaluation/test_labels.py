@@ -8,7 +8,7 @@ import pytest
 from tests.parameters import PAPER, SMOKE, changed
 from vec2face.evaluation import labels as certificate
 from vec2face.evaluation.labels import certify_features, certify_vectors, check
-from vec2face.identities import cosines
+from vec2face.identities import cosines, products
 from vec2face.runtime.files import InputError
 
 
@@ -16,7 +16,8 @@ from vec2face.runtime.files import InputError
 def small_blocks(monkeypatch):
     monkeypatch.setattr(certificate, "BLOCK", 30)
     monkeypatch.setattr(cosines, "BLOCK", 16)
-    monkeypatch.setattr(cosines, "TILE", 8)
+    monkeypatch.setattr(products, "BLOCK", 16)
+    monkeypatch.setattr(products, "TILE", 8)
 
 
 def unit(rows):

@@ -4,8 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vec2face.identities import cosines
-from vec2face.identities import filter as identities
+from vec2face.identities import cosines, products
 from vec2face.identities.cosines import Kept, Rows, largest_cosine
 from vec2face.identities.filter import (
     GreedyFilter,
@@ -49,9 +48,8 @@ def skewed(count, dimension=64, decay=0.9, seed=0):
 
 @pytest.mark.parametrize(("tau", "decay"), [(0.3, 1.0), (0.3, 0.95), (0.5, 0.9), (-0.05, 1.0)])
 def test_kept_set_is_that_of_the_one_by_one_rule(tau, decay, monkeypatch):
-    monkeypatch.setattr(identities, "BLOCK", 128)
-    monkeypatch.setattr(cosines, "BLOCK", 128)
-    monkeypatch.setattr(cosines, "TILE", 200)
+    monkeypatch.setattr(products, "BLOCK", 128)
+    monkeypatch.setattr(products, "TILE", 200)
     vectors = skewed(2500, decay=decay)
     expected = one_by_one(vectors, tau)
     assert 0 < len(expected) < 2500
@@ -184,7 +182,7 @@ def test_certificate_tells_the_truth_and_refuses_a_false_sample():
 
 
 def test_identities_away_from_real_people_are_those_of_the_one_by_one_rule(monkeypatch):
-    monkeypatch.setattr(identities, "BLOCK", 64)
+    monkeypatch.setattr(products, "BLOCK", 64)
     vectors, real = skewed(3000, decay=0.95), skewed(40, decay=0.95, seed=9)
     unit, people = (
         v.astype(np.float64) / np.linalg.norm(v.astype(np.float64), axis=1, keepdims=True)

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vec2face.identities import cosines
+from vec2face.identities import cosines, products
 from vec2face.identities.nearest import Crowd, nearest
 from vec2face.runtime.files import InputError
 
@@ -15,8 +15,9 @@ from vec2face.runtime.files import InputError
 def screen(request, monkeypatch):
     able = {"avx512_bf16": request.param == torch.bfloat16}
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: able)
+    monkeypatch.setattr(products, "BLOCK", 16)
     monkeypatch.setattr(cosines, "BLOCK", 16)
-    monkeypatch.setattr(cosines, "TILE", 40)
+    monkeypatch.setattr(products, "TILE", 40)
 
 
 def all_pairs(vectors, others, own=None, labels=None):

@@ -1,8 +1,8 @@
 """Which vectors are too much alike: exact cosines at the speed of matrix products.
 
-The products run in bfloat16 where the processor multiplies it, else in float32. Either errs by a
-bounded amount (``_margin``), so only pairs nearer to the limit than this are in doubt, and these
-few are computed again in float64. Every answer is that of float64, whatever the machine.
+Products (``products``) err by a bounded amount, so only pairs nearer to the limit than this are in
+doubt, and these few are computed again in float64. Every answer is that of float64, whatever the
+machine.
 """
 
 from dataclasses import dataclass
@@ -11,14 +11,13 @@ from typing import Self
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 
+from vec2face.identities import products
+from vec2face.identities.products import Products, passed_over
 from vec2face.runtime.files import InputError
 from vec2face.runtime.progress import Progress
 
-BLOCK = 1024  # rows at a time
-TILE = 8192  # rows they meet at a time: some 32 MiB of cosines
-STEP = 256  # rows of a product are a multiple of it: oneDNN keeps a program for every shape
+BLOCK = 1024  # pairs compared in float64 at a time
 
 
 def cosines(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -38,7 +37,7 @@ class Rows:
 
     Attributes:
         raw: (n, D) float32.
-        unit: (n, D) bfloat16 or float32.
+        unit: (n, D) bfloat16 or float32, on the device of the products.
     """
 
     raw: np.ndarray
@@ -48,7 +47,7 @@ class Rows:
     def of(cls, vectors: np.ndarray) -> Self:
         """Take vectors (n, D); InputError if one has no direction."""
         raw = np.ascontiguousarray(vectors, np.float32)
-        return cls(raw, torch.from_numpy(_unit(raw)).to(_screen()))
+        return cls(raw, torch.from_numpy(_unit(raw)).to(products.device(), products.screen()))
 
     def __len__(self) -> int:
         """Return n."""
@@ -56,12 +55,12 @@ class Rows:
 
     def __getitem__(self, which: np.ndarray) -> Self:
         """Return some of the rows, by a mask or by indices."""
-        return type(self)(self.raw[which], self.unit[torch.from_numpy(which)])
+        return type(self)(self.raw[which], self.unit[_index(which, self.unit)])
 
     @property
     def error(self) -> float:
         """The largest error of a product of two of them, or of one with another such row."""
-        return _margin(self.raw.shape[1], self.unit.dtype)
+        return products.margin(self.raw.shape[1], self.unit.dtype)
 
 
 class Kept:
@@ -75,16 +74,17 @@ class Kept:
         if not -1 < tau <= 1:
             raise InputError(f"tau must be above -1 and at most 1, not {tau}")
         self.tau = tau
-        self._margin = _margin(dimension, _screen())
+        kind = products.screen()
+        self._margin = products.margin(dimension, kind)
         try:
             self._raw = np.empty((capacity, dimension), np.float32)
-            self._unit = torch.empty((capacity, dimension), dtype=_screen())
+            self._unit = torch.empty((capacity, dimension), dtype=kind, device=products.device())
         except (MemoryError, RuntimeError, ValueError) as error:  # ValueError: above all addresses
             raise InputError(
                 f"identities: {capacity} vectors of {dimension} numbers do not fit into memory; "
                 "ask for fewer"
             ) from error
-        self._tile = torch.empty((BLOCK + STEP) * (TILE + STEP), dtype=_screen())
+        self._products = Products()
         self._count = 0
 
     def __len__(self) -> int:
@@ -104,41 +104,32 @@ class Kept:
 
     def refuses(self, rows: Rows) -> np.ndarray:
         """Say of each row, (B,) bool, if it has a cosine above ``tau`` with any of these."""
-        refused = np.zeros(len(rows), bool)
-        for first in range(0, self._count, TILE):
+        refused, tile = np.zeros(len(rows), bool), products.tile()
+        for first in range(0, self._count, tile):
             if not len(alive := np.flatnonzero(~refused)):
                 break
-            mine = slice(first, min(first + TILE, self._count))
-            cosine = self._product(rows[alive].unit, self._unit[mine])
-            largest = cosine.amax(1).float().numpy()
+            others = self._unit[first : min(first + tile, self._count)]
+            unit = rows.unit[_index(alive, rows.unit)]
+            largest = self._products.largest(unit, others).cpu().numpy()
             refused[alive] = largest > self.tau + self._margin
             doubt = np.flatnonzero(~refused[alive] & (largest > self.tau - self._margin))
-            near = cosine[torch.from_numpy(doubt)].float() > self.tau - self._margin
-            one, other = near.nonzero().numpy().T
+            product = self._products.of(unit[_index(doubt, unit)], others)
+            one, other = (product.float() > self.tau - self._margin).nonzero().cpu().numpy().T
             one, other = alive[doubt[one]], first + other
             refused[one[self._above(rows.raw, one, self._raw, other)]] = True
         return refused
 
     def conflicts(self, rows: Rows) -> np.ndarray:
         """Return the pairs (i, j), i < j, of rows above ``tau``: (m, 2), by rising i."""
-        cosine = self._product(rows.unit, rows.unit)
-        pairs = (cosine.float() > self.tau - self._margin).nonzero().numpy()  # a few of very many
+        product = self._products.of(rows.unit, rows.unit).float()
+        pairs = (product > self.tau - self._margin).nonzero()  # a few of very many
         pairs = pairs[pairs[:, 0] < pairs[:, 1]]
-        rough = cosine[tuple(torch.from_numpy(pairs.T))].float().numpy()
+        rough = product[pairs[:, 0], pairs[:, 1]].cpu().numpy()
+        found = pairs.cpu().numpy()
         above = rough > self.tau + self._margin
-        one, other = pairs[~above].T
+        one, other = found[~above].T
         above[~above] = self._above(rows.raw, one, rows.raw, other)
-        return pairs[above]
-
-    def _product(self, a: Tensor, b: Tensor) -> Tensor:
-        height, width = len(a), len(b)
-        if a.dtype == torch.float32:  # NumPy's BLAS is the faster one on many processors
-            out = self._tile[: height * width].view(height, width)
-            np.matmul(a.numpy(), b.numpy().T, out=out.numpy())
-            return out
-        a, b = (functional.pad(rows, (0, 0, 0, -len(rows) % STEP)) for rows in (a, b))
-        out = self._tile[: len(a) * len(b)].view(len(a), len(b))
-        return torch.mm(a, b.T, out=out)[:height, :width]
+        return found[above]
 
     def _above(self, a: np.ndarray, i: np.ndarray, b: np.ndarray, j: np.ndarray) -> np.ndarray:
         """Compare rows i of a with rows j of b in float64, in parts: all may be in doubt."""
@@ -154,38 +145,39 @@ def largest_cosine(vectors: np.ndarray) -> tuple[float, int, int]:
         vectors: (n, D), n >= 2.
 
     Returns:
-        (cosine in float64, i, j) with i < j. Every pair is seen in float32; those that rounding
-        could hide are compared in float64, so the value is the exact maximum.
+        (cosine in float64, i, j) with i < j. Pairs that rounding could hide are compared in
+        float64, so the value is the exact maximum.
     """
     if len(vectors) < 2:
         raise ValueError("one vector has no pair")
-    margin = 2 * _margin(vectors.shape[1], torch.float32)
-    best = -np.inf
-    found: list[np.ndarray] = []  # rows (cosine, i, j) that may be the largest
-    for j in Progress(range(0, len(vectors), TILE), "certificate", unit="tile"):
-        tile = _unit(vectors[j : j + TILE])
-        for i in range(0, j + len(tile), BLOCK):
-            cosine = _unit(vectors[i : i + BLOCK]) @ tile.T
-            if i + BLOCK > j:
-                cosine[np.tril_indices(len(cosine), i - j, len(tile))] = -np.inf
-            largest = cosine.max(1)
-            best = max(best, float(largest.max()))
-            near = np.flatnonzero(largest >= best - margin)
-            if len(near):
-                a, b = np.nonzero(cosine[near] >= best - margin)
-                a = near[a]
-                found.append(np.stack([cosine[a, b].astype(np.float64), i + a, j + b], 1))
-    pairs = np.concatenate(found)
-    pairs = pairs[pairs[:, 0] >= best - margin]
-    one, other = pairs[:, 1].astype(np.int64), pairs[:, 2].astype(np.int64)
-    exact = np.concatenate(
-        [
-            cosines(vectors[one[k : k + BLOCK]], vectors[other[k : k + BLOCK]])
-            for k in range(0, len(pairs), BLOCK)
-        ]
-    )
-    top = int(exact.argmax())
-    return float(exact[top]), int(one[top]), int(other[top])
+    best, pair, work = -np.inf, (0, 0), Products()
+    tile, block = products.tile(), products.block()
+    for j in Progress(range(0, len(vectors), tile), "certificate", unit="tile"):
+        others = Rows.of(vectors[j : j + tile])
+        for i in range(0, j + len(others), block):
+            rows = Rows.of(vectors[i : i + block])
+            until = (torch.arange(i + 1, i + 1 + len(rows)) - j).clamp(0, len(others))
+            met = until.to(others.unit.device)  # no row meets itself or those before it
+            apart = torch.zeros_like(met), met
+            largest = work.largest(rows.unit, others.unit, apart).cpu()
+            line = max(best, float(largest.max()) - rows.error) - rows.error
+            near = (largest >= line).nonzero()[:, 0].to(met.device)
+            product = passed_over(
+                work.of(rows.unit[near], others.unit), (apart[0][near], met[near])
+            )
+            one, other = (product.float() >= line).nonzero().cpu().numpy().T
+            one = near.cpu().numpy()[one]
+            for k in range(0, len(one), BLOCK):
+                part = slice(k, k + BLOCK)
+                exact = cosines(rows.raw[one[part]], others.raw[other[part]])
+                if exact.max() > best:
+                    top = int(exact.argmax())
+                    best, pair = float(exact[top]), (i + int(one[k + top]), j + int(other[k + top]))
+    return best, *pair
+
+
+def _index(which: np.ndarray, rows: Tensor) -> Tensor:
+    return torch.from_numpy(which).to(rows.device)
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:
@@ -197,20 +189,3 @@ def _unit(vectors: np.ndarray) -> np.ndarray:
             "fit the PCA again"
         )
     return vectors * (1 / lengths).astype(np.float32)[:, None]
-
-
-def _screen() -> torch.dtype:
-    """Return the type in which products are fastest here."""
-    able = torch.cpu.get_capabilities()
-    fast = able.get("avx512_bf16") or able.get("amx_bf16")
-    return torch.bfloat16 if fast else torch.float32
-
-
-def _margin(dimension: int, screen: torch.dtype) -> float:
-    """Bound the error of a product of two vectors of length 1, in either type.
-
-    Rounding the factors to p bits errs by a relative 2^-p each, and summing D products in float32,
-    in any order, by at most D * 2^-24, both of a sum of magnitudes that is at most 1. Normalising
-    in float32 adds a few 2^-24, and bfloat16 (p = 8) rounds the result once more.
-    """
-    return (dimension + 8) * 2.0**-24 + (3.02 * 2.0**-8 if screen == torch.bfloat16 else 0)

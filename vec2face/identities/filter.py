@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from vec2face.identities.cosines import BLOCK, Kept, Rows, largest_cosine, norms
+from vec2face.identities import products
+from vec2face.identities.cosines import Kept, Rows, largest_cosine, norms
 from vec2face.identities.nearest import Crowd, nearest
 from vec2face.runtime.files import InputError
 from vec2face.runtime.progress import Progress
@@ -68,8 +69,8 @@ def sample_identities(
     turned: list[np.ndarray] = []
     greedy: GreedyFilter | None = None
     with Progress(what="identities", total=count, unit="id") as progress:
-        for first in range(0, limit, BLOCK):
-            block = draw(first, min(BLOCK, limit - first))
+        for first in range(0, limit, products.block()):
+            block = draw(first, min(products.block(), limit - first))
             if greedy is None:
                 greedy = GreedyFilter(tau, block.shape[1], count, away)
             kept = greedy.add(block)
@@ -120,12 +121,12 @@ class GreedyFilter:
 
         Those that come after the capacity is reached are refused.
         """
-        self.turned_away = np.zeros(len(block), bool)
+        self.turned_away, size = np.zeros(len(block), bool), products.block()
         if self._away is not None:
-            for i in range(0, len(block), BLOCK):
-                part = slice(i, i + BLOCK)
+            for i in range(0, len(block), size):
+                part = slice(i, i + size)
                 self.turned_away[part] = self._away.refuses(Rows.of(block[part]))
-        parts = [self._add(i, block[i : i + BLOCK]) for i in range(0, len(block), BLOCK)]
+        parts = [self._add(i, block[i : i + size]) for i in range(0, len(block), size)]
         return np.concatenate(parts) if parts else np.zeros(0, bool)
 
     def _add(self, first: int, block: np.ndarray) -> np.ndarray:

@@ -1,7 +1,7 @@
 """The nearest of many vectors, exactly, by blocks: who is most alike to whom.
 
-As in ``vec2face.identities.cosines``, products run in a fast type with a known error, and what this
-error leaves in doubt is computed again in float64. This is a pass of its own; it shares no search
+As in ``vec2face.identities.cosines``, products have a known error, and what this leaves in doubt is
+computed again in float64. This is a pass of its own; it shares no search
 with the filter, whose results it proves.
 """
 
@@ -11,8 +11,9 @@ from typing import Self
 import numpy as np
 import torch
 
-from vec2face.identities import cosines
+from vec2face.identities import cosines, products
 from vec2face.identities.cosines import Rows
+from vec2face.identities.products import Products, passed_over
 
 
 @dataclass(frozen=True)
@@ -66,33 +67,39 @@ def nearest(
         ValueError: a vector has nobody to be compared with.
     """
     best, place = np.full(len(vectors), -np.inf), np.full(len(vectors), -1)
-    for first in range(0, len(vectors), cosines.BLOCK):
-        block = slice(first, first + cosines.BLOCK)
+    work, size = Products(), products.block()
+    for first in range(0, len(vectors), size):
+        block = slice(first, first + size)
         labels = None if own is None else np.asarray(own[block])
-        best[block], place[block] = _nearest(Rows.of(vectors[block]), crowd, labels)
+        best[block], place[block] = _nearest(Rows.of(vectors[block]), crowd, labels, work)
     if (place < 0).any():
         raise ValueError(f"vector {place.argmin()} has nobody to be compared with")
     return best, crowd.order[place]
 
 
-def _nearest(rows: Rows, crowd: Crowd, own: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+def _nearest(
+    rows: Rows, crowd: Crowd, own: np.ndarray | None, work: Products
+) -> tuple[np.ndarray, np.ndarray]:
     best, place = np.full(len(rows), -np.inf), np.full(len(rows), -1)
-    if own is not None:  # the run of the crowd's rows that belong to each vector's owner
-        low, high = (np.searchsorted(crowd.labels, own, side) for side in ("left", "right"))
-    for first in range(0, len(crowd), cosines.TILE):
-        tile = slice(first, min(first + cosines.TILE, len(crowd)))
-        product = (rows.unit @ crowd.rows.unit[tile].T).float()
-        if own is not None:
-            mine = np.flatnonzero((low < tile.stop) & (high > first))
-            same = torch.from_numpy(own[mine, None] == crowd.labels[None, tile])
-            product[torch.from_numpy(mine)] = product[torch.from_numpy(mine)].masked_fill(
-                same, -torch.inf
-            )
+    device, apart, size = rows.unit.device, None, products.tile()
+    for first in range(0, len(crowd), size):
+        others = crowd.rows.unit[first : first + size]
+        if own is not None:  # the run of the crowd's rows that belong to each vector's owner
+            run = (np.searchsorted(crowd.labels, own, side) for side in ("left", "right"))
+            low, high = (torch.from_numpy(at - first).clamp(0, len(others)) for at in run)
+            apart = low.to(device), high.to(device)
+        largest = work.largest(rows.unit, others, apart).cpu().numpy()
         # No vector below this line can be the nearest one.
-        line = np.maximum(product.amax(1).numpy() - 2 * rows.error, best - rows.error)
+        line = np.maximum(largest - 2 * rows.error, best - rows.error)
         line = (line - 2.0**-23).astype(np.float32)  # which may have rounded it up
-        doubt = (product >= torch.from_numpy(line)[:, None]) & (product > -torch.inf)
-        one, other = doubt.nonzero().numpy().T
+        which = np.flatnonzero((largest >= line) & (largest > -np.inf))
+        some, limit = torch.from_numpy(which).to(device), torch.from_numpy(line[which]).to(device)
+        mine = apart and (apart[0][some], apart[1][some])
+        product = passed_over(work.of(rows.unit[some], others), mine).float()
+        one, other = (
+            ((product >= limit[:, None]) & (product > -torch.inf)).nonzero().cpu().numpy().T
+        )
+        one = which[one]
         exact = _exact(rows.raw, one, crowd.rows.raw, first + other)
         # By row, then by falling cosine, then by place: the first of each row is its best.
         order = np.lexsort((other, -exact, one))
