@@ -41,11 +41,11 @@ def masks(first, count):
     return draw_masks(4, first, count, 0.1, 1.0, 0.15)
 
 
-def run(folder, wanted, identities=IDENTITIES, **options):
+def run(folder, wanted, identities=IDENTITIES, perturbation=MIXTURE, **options):
     generator = NETWORKS.generator
     generator.image_size = 16
     return dataset.generate(
-        generator, identities, MIXTURE, masks, store=folder / "generated", aims=wanted,
+        generator, identities, perturbation, masks, store=folder / "generated", aims=wanted,
         vectors=folder / "vectors.npy", work=folder / "work", made_by="test", **options,
     )  # fmt: skip
 
@@ -63,6 +63,25 @@ def test_groups_have_their_shares_in_each_identity_at_random_places():
     assert np.abs(share - 0.4).max() < 4 * (0.4 * 0.6 / 400) ** 0.5
     part = aims().groups_of(np.array([17, 3999, 5]))
     assert part.tolist() == [found.flat[17], found.flat[3999], found.flat[5]]
+
+
+def test_no_vector_comes_nearer_to_another_identity(tmp_path):
+    """People are so alike that a vector on its way passes others; then its plain image is taken."""
+    rng = np.random.default_rng(1)
+    alike = (rng.normal(size=12) + 0.4 * rng.normal(size=(12, 12))).astype(np.float32)
+    narrow = Perturbation(4, IMAGES, [0.02], [1.0], 0.5, 1.0)
+    wanted = aims((Group(0.6, {"turn": 40.0}),), min_similarity=0.5)
+    options = {"identities": alike, "perturbation": narrow}
+    summary = run(tmp_path / "with", wanted, **options)
+    plain = run(tmp_path / "without", None, **options)
+    assert summary["images"] == plain["images"] == 120
+    assert 0 < summary["attrop_0_astray"] < 72
+    assert summary["attrop_0_astray"] + summary["attrop_0_images"] == 72
+    vectors, before = (np.load(tmp_path / n / "vectors.npy") for n in ("with", "without"))
+    unit, people = (v / np.linalg.norm(v, axis=1, keepdims=True) for v in (vectors, alike))
+    assert ((unit @ people.T).argmax(1) == np.arange(120) // IMAGES).all()
+    same = (vectors == before).all(1)
+    assert same.sum() == 48 + summary["attrop_0_astray"]
 
 
 @pytest.mark.parametrize("part", [slice(0, 400), slice(130, 310)])

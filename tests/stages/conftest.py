@@ -17,7 +17,7 @@ def set_params(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
     def write(**values):
-        params = changed(SMOKE, **values)
+        params = changed(SMOKE, **{"attrop": None, **values})
         Path("params.yaml").write_text(yaml.safe_dump(params.model_dump(mode="json")))
         return params
 

@@ -63,6 +63,7 @@ def prepare(folder):
     for which in ("generated", "real"):
         save_recognizer(f"models/fr/{which}.safetensors", build_backbone(**shape), shape)
 
+    Path("models/rendered").symlink_to(ROOT / "models/rendered")
     params = yaml.safe_load((ROOT / "params/smoke.yaml").read_text())
     params["paths"] |= {
         "faces": "faces.rec", "pca_faces": "faces.rec", "benchmarks": "benchmarks",

@@ -32,6 +32,9 @@ REAL, BATCH = 1024, 64  # images that percentiles are taken of, and at a time
 Vectors = Callable[[np.ndarray, int], np.ndarray]
 """``vectors(samples, again)`` -> (B, D) float32: where samples start, at another attempt."""
 
+Astray = Callable[[np.ndarray, np.ndarray], np.ndarray]
+"""``astray(vectors, labels)`` -> (B,) bool: which are nearer to another identity than to theirs."""
+
 
 @dataclass(frozen=True)
 class Group:
@@ -118,6 +121,7 @@ class Aims:
         identities: np.ndarray,
         masks: tuple[torch.Tensor, torch.Tensor],
         vectors: Vectors,
+        astray: Astray,
     ) -> tuple[dict[int, Result], Counter[str]]:
         """Make the images of samples.
 
@@ -126,10 +130,11 @@ class Aims:
             identities: (B, D) float32, their identity vectors.
             masks: (B, 49) each, drop and mask.
             vectors: see :data:`Vectors`.
+            astray: see :data:`Astray`; such a result is none.
 
         Returns:
-            Results by number, without those dropped, and counts (``attrop_figures``): for each
-            group g also ``g/dropped``.
+            Results by number, without those dropped or astray, and counts (``attrop_figures``): for
+            each group g also ``g/dropped`` and ``g/astray``.
         """
         groups = self.groups_of(samples)
         rows = {int(sample): row for row, sample in enumerate(samples)}
@@ -160,13 +165,19 @@ class Aims:
                 break
         drop = self.unconverged == "drop"
         kept = {number: r for number, r in found.items() if r.converged or not drop}
+        labels = np.array([n // self.images_per_identity for n in kept])
+        off = astray(np.stack([r.vector for r in kept.values()]), labels) if kept else labels
+        lost = [number for number, is_off in zip(kept, off, strict=True) if is_off]
+        dropped = found.keys() - kept.keys()
+        kept = {number: result for number, result in kept.items() if number not in lost}
         of = {int(sample): int(group) for sample, group in zip(samples, groups, strict=True)}
         wanted, attributes = [group.aims for group in self.groups], self.settings.attributes
         counts = count(kept, of, attempts, wanted, attributes)
         for attribute in attributes:
             if look := self.judges.get(attribute.name):
                 counts.update(judge(kept, of, wanted, attribute, look, self.networks.device))
-        counts.update(f"{of[number]}/dropped" for number in found.keys() - kept.keys())
+        counts.update(f"{of[number]}/dropped" for number in dropped)
+        counts.update(f"{of[number]}/astray" for number in lost)
         return kept, counts
 
     def summary(self, counts: Mapping[str, float]) -> dict[str, float]:

@@ -93,11 +93,12 @@ def summarise(
 ) -> dict[str, float]:
     """Return the metrics of all images' counts, for each group g under ``attrop_<g>_...``.
 
-    ``images``, those of the data set; ``converged``, the share of them; ``steps``, ``attempts``,
-    ``cosine`` and ``<name>_error``, means.
+    ``images``, those of the data set; ``astray``, how many more were given up because their vectors
+    came nearer to another identity; ``converged``, the share of ``images``; ``steps``,
+    ``attempts``, ``cosine`` and ``<name>_error``, means.
 
     Args:
-        counts: sums of ``count`` and ``judge``, and ``g/dropped``.
+        counts: sums of ``count`` and ``judge``, ``g/astray`` and ``g/dropped``.
         aims: of the groups.
         judged: names of attributes that have a judge: ``<name>_second_...`` of them.
         ended: whether to say ``ended``, the share of images whose loop ended by itself.
@@ -107,6 +108,7 @@ def summarise(
     for group, wanted in enumerate(aims):
         images = counts.get(f"{group}/images", 0)
         metrics[f"attrop_{group}_images"] = int(images)
+        metrics[f"attrop_{group}_astray"] = int(counts.get(f"{group}/astray", 0))
         if dropped:
             metrics[f"attrop_{group}_dropped"] = int(counts.get(f"{group}/dropped", 0))
         keys = ["converged", "steps", "attempts", "cosine", *(["ended"] if ended else [])]

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vec2face.dataset.aims import Aims
+from vec2face.dataset.aims import Aims, Astray
 from vec2face.dataset.perturbation import Perturbation
 from vec2face.faces.images import encode, to_uint8
 from vec2face.faces.store import FaceStore, is_whole
@@ -29,6 +29,8 @@ from vec2face.faces.store_writer import (
     join_features,
     join_stores,
 )
+from vec2face.identities.cosines import cosines
+from vec2face.identities.nearest import Crowd, nearest
 from vec2face.runtime.blocks import cut, share, unfinished
 from vec2face.runtime.files import InputError, is_sealed, seal, sweep, write_json
 from vec2face.runtime.processes import processes
@@ -123,6 +125,13 @@ def generate(
             all images; if the disk is full, naming the file.
     """
     perturbation.check(identities)
+    crowd = Crowd.of(identities)
+
+    def astray(vectors: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        if len(identities) == 1 or (aims is not None and aims.mode != "ours"):
+            return np.zeros(len(vectors), bool)
+        return nearest(vectors, crowd, labels)[0] >= cosines(vectors, identities[labels])
+
     work, total = Path(work), len(identities) * perturbation.images_per_identity
     shards = cut(0, total, images_per_shard or shard_size(total))
     paths = [work / f"store-{number:05d}" for number in range(len(shards))]
@@ -142,7 +151,9 @@ def generate(
                 made: dict[int, tuple[bytes, np.ndarray]] = {}
                 plain = np.arange(len(block))
                 if aims is not None:
-                    made, found, plain = _aimed(aims, block, identities, masks, perturbation)
+                    made, found, plain = _aimed(
+                        aims, block, identities, masks, perturbation, astray
+                    )
                     counts.update(found)
                 images = generate_images(
                     generator, rows[plain], of(block, plain), 0, batch, truncated
@@ -189,9 +200,17 @@ def generate(
 
 
 def _aimed(
-    aims: Aims, block: range, identities: np.ndarray, masks: Masks, perturbation: Perturbation
+    aims: Aims,
+    block: range,
+    identities: np.ndarray,
+    masks: Masks,
+    perturbation: Perturbation,
+    astray: Astray,
 ) -> tuple[dict[int, tuple[bytes, np.ndarray]], Counter[str], np.ndarray]:
-    """Make what AttrOP makes of a block; return it, its counts, and the rows that are left."""
+    """Make what AttrOP makes of a block; return it, its counts, and the rows that are left.
+
+    Among these are images whose optimised vectors went astray.
+    """
     samples = np.asarray(block)
     chosen = aims.groups_of(samples) >= 0
     places = torch.from_numpy(np.flatnonzero(chosen))
@@ -202,8 +221,11 @@ def _aimed(
         identities[samples[chosen] // perturbation.images_per_identity],
         (drop, mask),
         lambda which, again: start.vectors(identities, which, again)[0],
+        astray,
     )
     made = {number: (result.jpeg, result.vector) for number, result in results.items()}
+    if aims.unconverged != "drop":
+        chosen &= np.isin(samples, list(made))
     return made, counts, np.flatnonzero(~chosen)
 
 
