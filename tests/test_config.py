@@ -129,7 +129,7 @@ TOGETHER = [
     ({"seed": 2**63}, "seed"),
     ({"identities": 1}, "identities"),
     ({"subset__held_out": 1}, "subset.held_out"),
-    ({"training__batch": 6401}, "training.batch: 6401 is above the 6400 images"),
+    ({"training__batch": 6561}, "training.batch: 6561 is above the 6560 images"),
     ({"training__warmup": 3001}, "training.warmup"),
     ({"training__discriminator__kernels": []}, "training.discriminator.kernels"),
     ({"training__discriminator__kernels": [4]}, "training.discriminator.kernels"),

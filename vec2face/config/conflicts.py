@@ -173,5 +173,5 @@ def _twice(key: str, estimator: EstimatorConfig) -> Iterator[str]:
 
 def in_rendered(rendered: Rendered) -> Iterator[str]:
     """Name what the rendered faces lack."""
-    if missing := {"faces", "pca", "estimators"} - rendered.stores.keys():
+    if missing := {"faces", "pca", "real", "estimators"} - rendered.stores.keys():
         yield f"rendered.stores: {sorted(missing)[0]} is missing"
