@@ -336,7 +336,7 @@ def test_seeds_of_sampling_and_fr_are_the_experiments_unless_given(load):
     """Three seeds: data are drawn by one, people by another, recognizers trained by a third."""
     same = load(seed=5)
     assert (same.sampling_seed, same.fr_seed) == (5, 5)
-    apart = load(seed=5, sampling__seed=6, fr__seed=0)
+    apart = load(seed=5, sampling__seed=6, fr__seed=0, perturbation="gaussian")
     assert (apart.seed, apart.sampling_seed, apart.fr_seed) == (5, 6, 0)
     assert Perturbation.of(apart, PCA(np.ones(4), np.eye(4), np.ones(4), 1.0, 4)).seed == 6
 

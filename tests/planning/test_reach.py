@@ -61,8 +61,9 @@ def test_an_angle_that_the_similarity_hardly_allows_is_named(tmp_path):
 
 
 def test_short_features_make_an_absolute_sigma_wide(pca, tmp_path):
-    assert not levels(DEFAULT, pca)
-    absolute = changed(DEFAULT, sigma_unit="absolute")
+    papers = changed(DEFAULT, perturbation="gaussian", sigma=[0.3, 0.5, 0.7])
+    assert not levels(papers, pca)
+    absolute = changed(papers, sigma_unit="absolute")
     assert not levels(absolute, tmp_path / "none.npz")
     assert levels(absolute, pca) == ["0.3", "0.5", "0.7"]
     assert levels(PAPER, pca) == ["0.3", "0.5", "0.7"]
