@@ -94,11 +94,14 @@ def ladder() -> dict[str, dict[str, Any]]:
     check_made(BASE, ["features", "dataset"])  # whose inputs the sets are made of
     sets = write_sets(p, WORK / "ladder-sets")
     root = Root(
-        WORK / "ladder", BASE, {f"training_sets.{n}": str((sets / n).resolve()) for n in SETS}
+        WORK / "ladder",
+        BASE,
+        {f"training_sets.{n}": str((sets / n).resolve()) for n in SETS}
+        | {"training_sets.originals": str(artifacts.originals)},  # which the sets are made of
     )
     root.make(["evaluate"])
     found = flat_metrics(read_evaluation(root.folder / "reports/evaluation.json"))
-    rungs = {"untrained": "untrained_", "originals": "real_", **{n: f"{n}_" for n in SETS}}
+    rungs = {n: f"{n}_" for n in ("untrained", "originals", *SETS)}
     return {
         rung: {key.removeprefix(prefix): found[key] for key in found if key.startswith(prefix)}
         for rung, prefix in rungs.items()

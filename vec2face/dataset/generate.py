@@ -125,10 +125,11 @@ def generate(
             all images; if the disk is full, naming the file.
     """
     perturbation.check(identities)
-    crowd = Crowd.of(identities)
+    certain = aims is not None and aims.mode == "ours" and len(identities) > 1
+    crowd = Crowd.of(identities) if certain else None
 
     def astray(vectors: np.ndarray, labels: np.ndarray) -> np.ndarray:
-        if len(identities) == 1 or (aims is not None and aims.mode != "ours"):
+        if crowd is None:
             return np.zeros(len(vectors), bool)
         return nearest(vectors, crowd, labels)[0] >= cosines(vectors, identities[labels])
 
@@ -149,17 +150,19 @@ def generate(
             for block in cut(shard.start, shard.stop, BLOCK):
                 rows, drawn = perturbation.vectors(identities, block)
                 made: dict[int, tuple[bytes, np.ndarray]] = {}
-                plain = np.arange(len(block))
+                plain, lost = np.arange(len(block)), np.zeros(0, np.int64)
                 if aims is not None:
-                    made, found, plain = _aimed(
+                    made, found, plain, lost = _aimed(
                         aims, block, identities, masks, perturbation, astray
                     )
                     counts.update(found)
-                images = generate_images(
-                    generator, rows[plain], of(block, plain), 0, batch, truncated
-                )
-                for row, image in zip(plain, images, strict=True):
-                    made[block[row]] = encode(image, quality), rows[row]
+                # What AttrOP gives up comes one by one, so that no other image's batch changes.
+                for some, size in ((plain, batch), (lost, 1)):
+                    images = generate_images(
+                        generator, rows[some], of(block, some), 0, size, truncated
+                    )
+                    for row, image in zip(some, images, strict=True):
+                        made[block[row]] = encode(image, quality), rows[row]
                 for sample, (jpeg, vector) in sorted(made.items()):
                     writer.append(jpeg, sample // perturbation.images_per_identity, vector)
                 draws, largest = draws + int(drawn.sum()), max(largest, int(drawn.max()))
@@ -206,10 +209,12 @@ def _aimed(
     masks: Masks,
     perturbation: Perturbation,
     astray: Astray,
-) -> tuple[dict[int, tuple[bytes, np.ndarray]], Counter[str], np.ndarray]:
-    """Make what AttrOP makes of a block; return it, its counts, and the rows that are left.
+) -> tuple[dict[int, tuple[bytes, np.ndarray]], Counter[str], np.ndarray, np.ndarray]:
+    """Make what AttrOP makes of a block.
 
-    Among these are images whose optimised vectors went astray.
+    Returns:
+        It, its counts, the rows that are none of it, and the rows that it has given up, whose
+        optimised vectors went astray.
     """
     samples = np.asarray(block)
     chosen = aims.groups_of(samples) >= 0
@@ -224,9 +229,8 @@ def _aimed(
         astray,
     )
     made = {number: (result.jpeg, result.vector) for number, result in results.items()}
-    if aims.unconverged != "drop":
-        chosen &= np.isin(samples, list(made))
-    return made, counts, np.flatnonzero(~chosen)
+    lost = np.flatnonzero(chosen & ~np.isin(samples, list(made)))
+    return made, counts, np.flatnonzero(~chosen), lost[: 0 if aims.unconverged == "drop" else None]
 
 
 def _beside(shard: Path) -> Path:

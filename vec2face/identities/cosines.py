@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from vec2face.identities import products
-from vec2face.identities.products import Products, passed_over
+from vec2face.identities.products import Products
 from vec2face.runtime.files import InputError
 from vec2face.runtime.progress import Progress
 
@@ -113,8 +113,8 @@ class Kept:
             largest = self._products.largest(unit, others).cpu().numpy()
             refused[alive] = largest > self.tau + self._margin
             doubt = np.flatnonzero(~refused[alive] & (largest > self.tau - self._margin))
-            product = self._products.of(unit[_index(doubt, unit)], others)
-            one, other = (product.float() > self.tau - self._margin).nonzero().cpu().numpy().T
+            line = np.full(len(doubt), np.nextafter(np.float32(self.tau - self._margin), -2))
+            one, other = self._products.near(unit[_index(doubt, unit)], others, line)
             one, other = alive[doubt[one]], first + other
             refused[one[self._above(rows.raw, one, self._raw, other)]] = True
         return refused
@@ -160,13 +160,12 @@ def largest_cosine(vectors: np.ndarray) -> tuple[float, int, int]:
             met = until.to(others.unit.device)  # no row meets itself or those before it
             apart = torch.zeros_like(met), met
             largest = work.largest(rows.unit, others.unit, apart).cpu()
-            line = max(best, float(largest.max()) - rows.error) - rows.error
-            near = (largest >= line).nonzero()[:, 0].to(met.device)
-            product = passed_over(
-                work.of(rows.unit[near], others.unit), (apart[0][near], met[near])
-            )
-            one, other = (product.float() >= line).nonzero().cpu().numpy().T
-            one = near.cpu().numpy()[one]
+            line = max(best, float(largest.max()) - rows.error) - rows.error - 2.0**-23
+            rough = np.flatnonzero(largest.numpy() >= line)
+            some = _index(rough, met)
+            lines = np.full(len(rough), line, np.float32)
+            one, other = work.near(rows.unit[some], others.unit, lines, (apart[0][some], met[some]))
+            one = rough[one]
             for k in range(0, len(one), BLOCK):
                 part = slice(k, k + BLOCK)
                 exact = cosines(rows.raw[one[part]], others.raw[other[part]])

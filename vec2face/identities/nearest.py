@@ -13,7 +13,7 @@ import torch
 
 from vec2face.identities import cosines, products
 from vec2face.identities.cosines import Rows
-from vec2face.identities.products import Products, passed_over
+from vec2face.identities.products import Products
 
 
 @dataclass(frozen=True)
@@ -93,12 +93,9 @@ def _nearest(
         line = np.maximum(largest - 2 * rows.error, best - rows.error)
         line = (line - 2.0**-23).astype(np.float32)  # which may have rounded it up
         which = np.flatnonzero((largest >= line) & (largest > -np.inf))
-        some, limit = torch.from_numpy(which).to(device), torch.from_numpy(line[which]).to(device)
+        some = torch.from_numpy(which).to(device)
         mine = apart and (apart[0][some], apart[1][some])
-        product = passed_over(work.of(rows.unit[some], others), mine).float()
-        one, other = (
-            ((product >= limit[:, None]) & (product > -torch.inf)).nonzero().cpu().numpy().T
-        )
+        one, other = work.near(rows.unit[some], others, line[which], mine)
         one = which[one]
         exact = _exact(rows.raw, one, crowd.rows.raw, first + other)
         # By row, then by falling cosine, then by place: the first of each row is its best.

@@ -1,9 +1,11 @@
 """Products of vectors of length 1, in the type and on the device that are fastest; their error.
 
-A processor multiplies bfloat16 where it has units for that, else float32; a GPU takes bfloat16.
-Mostly the largest product of a row with many others is wanted. On a GPU one kernel finds it without
-writing the products (``kernel``).
+A processor multiplies bfloat16 where it has units for that, else float32; a GPU takes bfloat16, and
+one that has none leaves all to the processor. Mostly the largest product of a row with many others
+is wanted. On a GPU one kernel finds it without writing the products (``kernel``).
 """
+
+import importlib.util
 
 import numpy as np
 import torch
@@ -14,12 +16,19 @@ from vec2face.runtime.processes import processes
 
 BLOCK, TILE = 1024, 8192  # rows at a time, and rows they meet at a time: some 32 MiB of products
 GPU_BLOCK, GPU_TILE = 8192, 131072  # enough work for each call
+SLICE = 1024  # rows whose products are looked through at a time
 STEP = 256  # rows of a product are a multiple of it: oneDNN keeps a program for every shape
 
 
 def device() -> torch.device:
-    """Return where products run."""
-    return processes().device
+    """Return where products run: a GPU that multiplies bfloat16, or the processor."""
+    found = processes().device
+    able = (
+        found.type == "cuda"
+        and torch.cuda.get_device_capability(found) >= (8, 0)
+        and importlib.util.find_spec("triton") is not None
+    )
+    return found if able else torch.device("cpu")
 
 
 def screen() -> torch.dtype:
@@ -65,8 +74,11 @@ class Products:
             out = self._out(a, height, width)
             np.matmul(a.numpy(), b.numpy().T, out=out.numpy())
             return out
-        if a.device.type == "cpu":
-            a, b = (functional.pad(rows, (0, 0, 0, -len(rows) % STEP)) for rows in (a, b))
+        if a.device.type == "cuda":
+            # By default parts of a sum may be added in bfloat16, which the margin does not cover.
+            torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
+            return torch.mm(a, b.T, out=self._out(a, height, width))
+        a, b = (functional.pad(rows, (0, 0, 0, -len(rows) % STEP)) for rows in (a, b))
         return torch.mm(a, b.T, out=self._out(a, len(a), len(b)))[:height, :width]
 
     def _out(self, a: Tensor, height: int, width: int) -> Tensor:
@@ -91,6 +103,24 @@ class Products:
 
             return row_maxima(a, b, apart)
         return passed_over(self.of(a, b), apart).amax(1).float()
+
+    def near(
+        self, a: Tensor, b: Tensor, line: np.ndarray, apart: tuple[Tensor, Tensor] | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return the pairs (i, j) with a product of at least line[i], (n,) float32, by rising i.
+
+        See ``largest``; they are sought in rows that are few or short.
+        """
+        limits = torch.from_numpy(np.asarray(line, np.float32)).to(a.device)
+        found = [torch.zeros((0, 2), dtype=torch.int64, device=a.device)]
+        for first in range(0, len(a), SLICE):
+            part = slice(first, first + SLICE)
+            mine = apart and (apart[0][part], apart[1][part])
+            product = passed_over(self.of(a[part], b), mine).float()
+            pairs = ((product >= limits[part, None]) & (product > -torch.inf)).nonzero()
+            found.append(pairs + torch.tensor([first, 0], device=a.device))
+        one, other = torch.cat(found).cpu().numpy().T
+        return one, other
 
 
 def passed_over(product: Tensor, apart: tuple[Tensor, Tensor] | None) -> Tensor:
