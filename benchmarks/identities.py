@@ -61,10 +61,14 @@ def blocked(count: int) -> tuple[float, np.ndarray, GreedyFilter]:
     return seconds, np.concatenate(kept), chosen
 
 
-def stage(count: int) -> dict[str, float]:
-    """Do what the identities stage does; return its seconds, by part, and its peak memory."""
+def stage(count: int, falling: float = 0.995) -> dict[str, float]:
+    """Do what the identities stage does; return its seconds, by part, and its peak memory.
+
+    ``falling`` is the ratio of neighbouring standard deviations; near 1 few candidates are refused.
+    """
     axes = np.linalg.qr(np.random.default_rng(0).standard_normal((DIMENSION, DIMENSION)))[0]
-    pca = PCA(np.zeros(DIMENSION), axes, 0.995 ** (2.0 * np.arange(DIMENSION)), 1.0, 10 * DIMENSION)
+    variances = falling ** (2.0 * np.arange(DIMENSION))
+    pca = PCA(np.zeros(DIMENSION), axes, variances, 1.0, 10 * DIMENSION)
     drawing = 0.0
 
     def draw(first: int, number: int) -> np.ndarray:

@@ -392,6 +392,17 @@ PRINTED = AIMED | {"mode": "printed", "attributes": {"yaw": YAW}}
             {"attrop": AIMED | {"attributes": {"yaw": YAW | {"judge": "pose"}}}},
             "attrop.attributes.yaw.judge: another than the estimator",
         ),
+        (
+            {
+                "attrop": AIMED | {"attributes": {"yaw": YAW}},
+                "estimators__second_pose__gives__outputs": {"yaw": "radians"},
+            },
+            "attrop.attributes.yaw.judge: estimators.second_pose gives it in radians",
+        ),
+        (
+            {"training__losses__sampled": 0.3, "training__losses__sampled_share": 0.1},
+            "training.losses.sampled_share: 0.1 of 32 images",
+        ),
         ({"attrop": AIMED | {"steps": -1}}, "attrop.steps"),
         ({"attrop": AIMED | {"mode": "theirs"}}, "attrop.mode"),
         ({"attrop": AIMED | {"mode": "printed"}}, "attrop.attributes.yaw.scale"),

@@ -20,9 +20,12 @@ TOP = 15
 
 def filter_rows(tiny: bool) -> dict[str, Row]:
     """Return the rows of the piece ``filter``: drawing, filter and certificate, on the device."""
-    counts = (1000, 3000) if tiny else (300_000, 3_000_000, 10_000_000)
+    few, *many = (1000, 3000) if tiny else (300_000, 3_000_000, 10_000_000)
     identities.stage(1000)  # compiles the kernel
-    return {f"identities stage, {n}": partial(identities.stage, n) for n in counts}
+    return {f"identities stage, {few}": partial(identities.stage, few)} | {
+        f"identities stage, {n}, nearly none refused": partial(identities.stage, n, 0.999)
+        for n in many
+    }
 
 
 def generator_profile(place: Path, tiny: bool, **training: Any) -> Figures:

@@ -27,6 +27,7 @@ from benchmarks.gpu.using import (
     features_like_cpu,
     file_like_onnxruntime,
     generation_like_cpu,
+    identities_like_float64,
     untrained,
     verification,
 )
@@ -71,6 +72,7 @@ def rows(place: Path, tiny: bool) -> dict[str, Row]:
         },
         "network on the card as ONNX": row(exported),
         "generation like the CPU's": row(generation_like_cpu),
+        "identities as in float64": partial(identities_like_float64, tiny),
         "dataset stage": row(dataset),
         "arranged for inference": row(arrangement),
         "untrained network": row(untrained),

@@ -18,6 +18,9 @@ from vec2face.faces.images import resize, to_tensor
 from vec2face.faces.store import FaceStore
 from vec2face.generator.inference import arrange_for_inference
 from vec2face.generator.network import Vec2Face
+from vec2face.identities.cosines import largest_cosine
+from vec2face.identities.filter import GreedyFilter
+from vec2face.identities.nearest import Crowd, nearest
 from vec2face.recognizers.backbones import architecture
 from vec2face.recognizers.features import NetworkRecognizer, open_network
 from vec2face.recognizers.network import embed, untrained_recognizer
@@ -48,6 +51,32 @@ def generation_like_cpu(place: Path, tiny: bool) -> Figures:
         levels_apart_with_tf32=(int(default.max()), 2),
         pixels_apart_with_tf32=(float((default > 0).mean()), 0.25),
     ) | {"spread_of_pixels": float(wanted.std())}
+
+
+def identities_like_float64(tiny: bool) -> Figures:
+    """Compare the kept set, the nearest strangers and the largest cosine with float64's."""
+    count, width, tau = (400, 70, 0.35) if tiny else (9000, 500, 0.16)
+    rng = np.random.default_rng(0)
+    rows = (rng.normal(size=(count, width)) * 0.995 ** np.arange(width)).astype(np.float32)
+    unit = rows / np.linalg.norm(rows.astype(np.float64), axis=1, keepdims=True)
+    gram = unit @ unit.T
+    kept: list[int] = []
+    for i in range(count):
+        if not kept or gram[i, kept].max() <= tau:
+            kept.append(i)
+    found = np.flatnonzero(GreedyFilter(tau, width, count).add(rows))
+    labels = rng.integers(0, count // 3, count)
+    value, place = nearest(rows, Crowd.of(rows, labels), labels)
+    largest = largest_cosine(rows)
+    strangers = np.where(labels[:, None] == labels[None], -2, gram)
+    above = np.triu(gram, 1)
+    wanted = np.unravel_index(above.argmax(), above.shape)
+    return verdict(
+        kept_otherwise=(float(len(set(kept) ^ set(found.tolist()))), 0),
+        strangers_otherwise=(float((place != strangers.argmax(1)).sum()), 0),
+        strangers_apart=(float(np.abs(value - strangers.max(1)).max()), 1e-12),
+        largest_otherwise=(float(largest[1:] != wanted), 0),
+    ) | {"kept": len(kept), "of": count}
 
 
 def dataset(place: Path, tiny: bool) -> Figures:

@@ -147,6 +147,34 @@ def test_a_step_would_end_the_error_of_a_linear_world_or_goes_a_fifth_of_the_len
     assert moved > 12
 
 
+def test_a_step_follows_the_gradient_of_all_terms_as_far_as_the_rate_says():
+    both = dataclasses.replace(SETTINGS, rate=0.1, identity=2.0, min_similarity=-1.0, steps=1)
+    moved = 0
+    for sample in samples(16, light=10.0):
+        start, (result,) = (
+            optimise(NETWORKS, [sample], dataclasses.replace(both, steps=0)),
+            optimise(NETWORKS, [sample], both),
+        )
+        (before,) = start
+        vector = sample.vector.clone().requires_grad_()
+        image = PAINTER(vector[None], sample.drop[None], sample.mask[None])
+        stored = to_tensor(decode(before.jpeg, "x")[None])
+        shown = image + (stored - image).detach()
+        values = estimator(shown)
+        lacking = (values["turn"] - 20).abs() / 30 + (10 - values["light"]).relu() / 20
+        cosines = nn.functional.cosine_similarity(recognizer(shown), sample.identity[None])
+        (slope,) = torch.autograd.grad((2 * (1 - cosines) + lacking).sum(), vector)
+        length, steepness = float(sample.vector.norm()), float(slope.norm())
+        size = min(0.1 * float(lacking) / steepness, length / 5)
+        expected = vector.detach() - slope / steepness * size
+        if result.steps:
+            moved += 1
+            assert torch.allclose(
+                torch.from_numpy(result.vector), expected * length / expected.norm(), atol=1e-4
+            )
+    assert moved > 10
+
+
 def test_unreachable_targets_end_with_the_best_image():
     results = run(samples(9, turn=500.0), steps=15)
     early = run(samples(9, turn=500.0), steps=0)

@@ -39,6 +39,12 @@ def in_generator(g: GeneratorConfig, t: Training, subset: Subset) -> Iterator[st
     w = t.losses
     yield from in_masks("training", t.masks)
     yield from in_batch("training", t.batch, t.micro_batch)
+    beside = w.sampled_share * (t.micro_batch or t.batch)
+    if w.sampled and (beside < 1 or abs(beside - round(beside)) > 1e-9):
+        yield (
+            f"training.losses.sampled_share: {w.sampled_share:g} of {t.micro_batch or t.batch} "
+            "images computed at a time is no whole number of vectors"
+        )
     block = 4 + 2 * g.mlp_ratio  # weights, in widths squared
     blocks = g.encoder_blocks * g.width**2 + g.decoder_blocks * g.decoder_width**2
     levels = 18 * g.residual_blocks * sum(c**2 for c in (*g.channels, g.front_channels))
@@ -122,8 +128,12 @@ def in_attrop(
                 yield f"{key}.{role}: {' or '.join(WATCHED)}, whose files dvc.yaml watches"
             elif name not in estimators:
                 yield f"{key}.{role}: there is no estimators.{name}"
-            elif output not in estimators[name].gives.outputs:
+            elif (unit := estimators[name].gives.outputs.get(output)) is None:
                 yield f"{key}.{role}: estimators.{name} gives no such output"
+            elif aim.estimator in estimators and unit != (
+                wanted := estimators[aim.estimator].gives.outputs.get(output, unit)
+            ):
+                yield f"{key}.{role}: estimators.{name} gives it in {unit}, not in {wanted}"
         if aim.judge == aim.estimator:
             yield f"{key}.judge: another than the estimator, or null"
     for number, group in enumerate(attrop.groups):

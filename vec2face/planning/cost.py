@@ -172,7 +172,7 @@ class StageCost:
         disk_bytes: written.
         memory_bytes: of a process.
         device_bytes: weights, optimiser and kept activations.
-        cpu_flop: products of vectors, which run on the processor whatever the device.
+        cpu_flop: products of vectors, as a processor would take them; a GPU is far faster.
     """
 
     stage: str
@@ -242,6 +242,8 @@ def pipeline_cost(
     if w.identity or w.perceptual:  # gradients go through it, none to its weights
         passes = 2 + bool(w.perceptual)
         step += w.recognizer_share * passes * teacher.forward
+    sampled = w.sampled_share if w.sampled else 0.0
+    step += sampled * (train.forward + train.backward + 2 * teacher.forward)
     if w.lpips:
         step += 3 * 2 * 7.68e9 * (p.image_size / 112) ** 2 / 2  # VGG16's convolutions, 3 passes
     if w.adversarial:
@@ -259,7 +261,9 @@ def pipeline_cost(
             t.steps * t.batch * step,
             4.0 * 2 * train.parameters,
             faces * (pixels + row),
-            network + (t.micro_batch or t.batch) * (train.kept + w.recognizer_share * teacher.kept),
+            network
+            + (t.micro_batch or t.batch)
+            * ((1 + sampled) * train.kept + (w.recognizer_share + sampled) * teacher.kept),
         ),
         StageCost("pca", pca_images * teacher.forward, 4.0 * 513 * 512, pca_images * row),
         StageCost(
