@@ -38,6 +38,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     parameters = yaml.safe_load((ROOT / "params" / "smoke.yaml").read_text())
     parameters["images_per_identity"] = 3
+    parameters["training_sets"]["real"] = "data/originals"
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(parameters))
     rng = np.random.default_rng(0)
     (tmp_path / "data" / "features").mkdir(parents=True)
