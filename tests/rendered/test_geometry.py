@@ -40,7 +40,7 @@ def test_a_vertex_normal_is_the_mean_of_its_triangles_weighted_by_area(seed, kin
         length = np.linalg.norm(total)
         if length > 0.1:
             assert np.allclose(found[v], total / length, atol=1e-4)
-        elif length == 0:
+        elif v not in triangles:  # triangles that cancel leave rounding
             assert not found[v].any()
 
 
