@@ -172,7 +172,7 @@ class StageCost:
         disk_bytes: written.
         memory_bytes: of a process.
         device_bytes: weights, optimiser and kept activations.
-        cpu_flop: products of vectors, as a processor would take them; a GPU is far faster.
+        cpu_flop: products of vectors, where no GPU takes them.
     """
 
     stage: str
