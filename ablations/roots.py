@@ -222,7 +222,8 @@ class Root:
     def _link_input(self, path: Path) -> None:
         """Link an input: in the largest folder of the base's own that holds nothing of a run."""
         written = [Path(w) for stage in self.stages for w in stage.writes]
-        if path.is_absolute() or any(w in (path, *path.parents) for w in written):
+        elsewhere = path.is_absolute() or ".." in path.parts
+        if elsewhere or any(w in (path, *path.parents) for w in written):
             return
         written += [Path("work"), Path("done")]
         around = [*reversed(path.parents), path][1:]

@@ -129,6 +129,23 @@ def test_a_changed_input_runs_all_that_reads_it(base, variant, monkeypatch):
     assert "fit(other faces)" in (variant / "reports/told.json").read_text()
 
 
+def test_nothing_outside_of_its_folder_is_touched(base, variant):
+    """DVC calls what lies in the repository, but not in the variant, by a path of dots."""
+    beside = variant.parent / "sets/faces"
+    beside.mkdir(parents=True)
+    content = yaml.safe_load((base / "dvc.yaml").read_text())
+    content["stages"]["fit"]["deps"].append("${training_sets.more}")
+    (base / "dvc.yaml").write_text(yaml.safe_dump(content))
+    parameters = yaml.safe_load((base / "params.yaml").read_text())
+    parameters["training_sets"]["more"] = "data/rendered/faces"
+    (base / "params.yaml").write_text(yaml.safe_dump(parameters, sort_keys=False))
+    commit(base)
+    for path in (str(beside), "work/ablations/sets/faces"):
+        Root(variant, base, {"training_sets.more": path})
+        assert beside.is_dir()
+        assert not beside.is_symlink()
+
+
 def test_a_failing_stage_is_no_result(base, variant, monkeypatch):
     monkeypatch.setattr(roots, "read_pipeline", with_folders(roots.read_pipeline))
     root = Root(variant, base, {"fr.seed": 1})
