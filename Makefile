@@ -38,7 +38,7 @@ lint: env
 smoke: env
 	.ci/smoke
 
-# How far the default scatters over seeds; where accuracy goes between originals and generated faces.
+# How far the default scatters over seeds; where accuracy goes between real and generated faces.
 # Both need the results of `make repro`, and go on where they were stopped.
 seeds ladder: env
 	python -m ablations $@

@@ -1,7 +1,7 @@
 """Run variants of the pipeline, over seeds.
 
     python -m ablations seeds          a table of ablations/variants.yaml
-    python -m ablations ladder         originals, reconstructions, perturbed people, sampled people
+    python -m ablations ladder         real faces, reconstructions, perturbed people, sampled people
 
 The pipeline's own results must be there (``dvc repro``). What was finished is not computed again;
 folders lie under work/ablations. Writes reports/ablations/<table>.json and .md.
@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from ablations.ladder import SETS, write_sets
+from ablations.ladder import REAL, SETS, write_sets
 from ablations.roots import Root, check_made, overridden, value_at
 from stages.artifacts import artifacts
 from vec2face.config.params import Params
@@ -90,19 +90,16 @@ def over_seeds(runs: Sequence[Mapping[str, float]]) -> dict[str, Any]:
 
 
 def ladder() -> dict[str, dict[str, Any]]:
-    """Train on both sets between originals and generated faces; return averages by rung."""
+    """Train on both sets between real and generated faces; return averages by rung."""
     p = Params.load(artifacts.params)
-    check_made(BASE, ["features", "dataset"])  # whose inputs the sets are made of
+    check_made(BASE, ["dataset"])
     sets = write_sets(p, WORK / "ladder-sets")
     root = Root(
-        WORK / "ladder",
-        BASE,
-        {f"training_sets.{n}": str((sets / n).resolve()) for n in SETS}
-        | {"training_sets.originals": str(artifacts.originals)},  # which the sets are made of
+        WORK / "ladder", BASE, {f"training_sets.{n}": str((sets / n).resolve()) for n in SETS}
     )
     root.make(["evaluate"])
     found = flat_metrics(read_evaluation(root.folder / "reports/evaluation.json"))
-    rungs = {n: f"{n}_" for n in ("untrained", "originals", *SETS)}
+    rungs = {n: f"{n}_" for n in ("untrained", REAL, *SETS)}
     return {
         rung: {key.removeprefix(prefix): found[key] for key in found if key.startswith(prefix)}
         for rung, prefix in rungs.items()

@@ -1,11 +1,12 @@
-"""Where accuracy goes between original and generated faces, in three steps.
+"""Where accuracy goes between real and generated faces, in three steps.
 
-    originals -> reconstructions of these very images from their features
+    the faces of training_sets.real -> reconstructions of these very images from their features
               -> images of the same people's mean features, perturbed
               -> images of sampled identities, perturbed
 
 The first step is what the generator loses, the second what perturbation lacks of real variation,
-the third what sampled people lack of real ones. Each set trains a recognizer as ``fr`` says.
+the third what sampled people lack of real ones. Each set trains a recognizer as ``fr`` says. Unless
+``training_sets.real`` says otherwise, the generator has not seen these people.
 """
 
 from functools import partial
@@ -19,13 +20,15 @@ from vec2face.dataset.generate import BLOCK, generate, generate_images
 from vec2face.dataset.perturbation import Perturbation
 from vec2face.faces.images import encode
 from vec2face.faces.reading import read_array
-from vec2face.faces.source import open_source
+from vec2face.faces.source import open_readable
 from vec2face.faces.store_writer import FaceStoreWriter
 from vec2face.faces.subset import whole_people
 from vec2face.generator.inference import arrange_for_inference
 from vec2face.generator.masks import masks
 from vec2face.generator.released import open_generator
 from vec2face.identities.pca import PCA
+from vec2face.recognizers.features import extract_to, open_recognizer
+from vec2face.recognizers.statistics import identity_means
 from vec2face.runtime.blocks import cut
 from vec2face.runtime.code import code_of
 from vec2face.runtime.files import fingerprint
@@ -33,27 +36,30 @@ from vec2face.runtime.processes import processes
 from vec2face.runtime.progress import Progress
 from vec2face.runtime.resume import state
 
-SETS = ("reconstructions", "people")
-SETTINGS = {"seed", "identities", "images_per_identity", "perturbation", "sigma", "sigma_share",
-            "sigma_is", "sigma_unit", "max_angle", "min_similarity", "sampling"}  # fmt: skip
+REAL, SETS = "real", ("reconstructions", "people")
+SETTINGS = {"seed", "subset", "identities", "images_per_identity", "perturbation", "sigma",
+            "sigma_share", "sigma_is", "sigma_unit", "max_angle", "min_similarity",
+            "sampling"}  # fmt: skip
 """The keys that the sets depend on."""
 MADE_BY = "ablations/ladder.py"
 
 
 def write_sets(p: Params, folder: Path) -> Path:
-    """Write the two stores between originals and generated faces, unless they are there.
+    """Write the two stores between real and generated faces, unless they are there.
 
     Returns:
         Their folder, in ``folder``: named by all that they are made of.
     """
-    faces, generator_file = artifacts.subset, Path(p.paths.generator)
-    inputs = [faces, artifacts.train_features, artifacts.pca, generator_file]
+    faces, recognizer = Path(p.training_sets[REAL]), Path(p.paths.recognizer)
+    generator_file = Path(p.paths.generator)
+    inputs = [faces, recognizer, artifacts.pca, generator_file]
     code = [code_of("dataset"), Path(__file__)]
     settings = p.model_dump(mode="json", include=SETTINGS)
     folder /= fingerprint(settings, [state(path) for path in inputs], *code)
-    source = open_source(faces)
+    source = open_readable(faces, corrupt=p.subset.corrupt)
+    extract_to(folder / "features.npy", open_recognizer(recognizer), source)
     rows = whole_people(source.labels, p.identities * p.images_per_identity, seed=p.seed)
-    features = np.array(read_array(artifacts.train_features)[rows])
+    features = np.array(read_array(folder / "features.npy")[rows])
     people, labels = np.unique(source.labels[rows], return_inverse=True)
     generator = arrange_for_inference(open_generator(generator_file).to(processes().device))
     drawn = partial(masks, p.sampling_seed, purpose="ladder", **p.sampling.masks.model_dump())
@@ -70,7 +76,7 @@ def write_sets(p: Params, folder: Path) -> Path:
                 store.extend([encode(image, quality) for image in images], labels[block])
     if not (folder / "people").exists():
         each = max(1, round(len(rows) / len(people)))
-        means = np.stack([features[labels == n].mean(0) for n in range(len(people))])
+        means = identity_means(features, labels).astype(np.float32)
         as_many = p.model_copy(update={"images_per_identity": each})
         perturbation = Perturbation.of(as_many, PCA.load(artifacts.pca))
         generate(

@@ -1,5 +1,7 @@
 """The sets between originals and generated faces, of a small pipeline's files."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -17,6 +19,19 @@ from vec2face.runtime.files import fingerprint
 PEOPLE, IMAGES, D = 6, 4, 12
 
 
+class Projection:
+    """A recognizer that multiplies pixels by a random matrix."""
+
+    dimension, input_size = D, 14
+
+    def __init__(self, path):
+        self.sign = float(path.read_text())
+
+    def features(self, images):
+        matrix = np.random.default_rng(1).normal(size=(14 * 14 * 3, D)) / 255
+        return (self.sign * images.reshape(len(images), -1) @ matrix).astype(np.float32)
+
+
 def train(path, seed):
     """Save a generator of its own weights."""
     torch.manual_seed(seed)
@@ -28,19 +43,22 @@ def small(tmp_path, monkeypatch):
     """Parameters whose files lie in a folder of their own."""
     files = Artifacts(tmp_path)
     monkeypatch.setattr(ladder, "artifacts", files)
+    monkeypatch.setattr(ladder, "open_recognizer", Projection)
+    recognizer, real = tmp_path / "recognizer", tmp_path / "real"
+    recognizer.write_text("1")
     rng = np.random.default_rng(0)
-    black = encode(np.zeros((14, 14, 3), np.uint8), 95)
-    with FaceStoreWriter(files.subset, image_size=14, seed=0, made_by="test") as store:
-        store.extend([black] * (PEOPLE * IMAGES), np.repeat(np.arange(PEOPLE), IMAGES))
-    features = rng.normal(size=(PEOPLE * IMAGES, D)).astype(np.float32)
-    files.features.mkdir()
-    np.save(files.train_features, features)
+    images = rng.integers(0, 256, (PEOPLE * IMAGES, 14, 14, 3), np.uint8)
+    with FaceStoreWriter(real, image_size=14, seed=0, made_by="test") as store:
+        labels = np.repeat(np.arange(PEOPLE), IMAGES)
+        store.extend([encode(image, 95) for image in images], labels)
     files.generator.parent.mkdir()
-    PCA.fit(features, 1.0).save(files.pca)
+    PCA.fit(rng.normal(size=(PEOPLE, D)), 1.0).save(files.pca)
     train(files.generator, 0)
     return changed(
         SMOKE,
         paths__generator=str(files.generator),
+        paths__recognizer=str(recognizer),
+        training_sets={"generated": str(files.generated), "real": str(real)},
         identities=3,
         images_per_identity=IMAGES,
         min_similarity=-0.9,
@@ -77,12 +95,12 @@ def test_other_settings_give_other_sets(small, tmp_path, change, differ):
     assert after == fresh
 
 
-def test_another_generator_and_other_features_give_other_sets(small, tmp_path):
+def test_another_generator_and_another_recognizer_give_other_sets(small, tmp_path):
     before = contents(ladder.write_sets(small, tmp_path / "sets"))
     train(ladder.artifacts.generator, 1)
     other = contents(ladder.write_sets(small, tmp_path / "sets"))
     assert all(before[name] != other[name] for name in ladder.SETS)
-    np.save(ladder.artifacts.train_features, -np.load(ladder.artifacts.train_features))
+    Path(small.paths.recognizer).write_text("-1")
     assert all(
         other[name] != mark
         for name, mark in contents(ladder.write_sets(small, tmp_path / "sets")).items()
