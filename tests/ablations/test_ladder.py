@@ -1,4 +1,4 @@
-"""The sets between originals and generated faces, of a small pipeline's files."""
+"""The sets between real and generated faces, of a small pipeline's files."""
 
 from pathlib import Path
 
