@@ -39,7 +39,7 @@ smoke: env
 	.ci/smoke
 
 # How far the default scatters over seeds; where accuracy goes between real and generated faces.
-# Both need the results of `make repro`, and go on where they were stopped.
+# The ladder needs the results of `make repro`. Both go on where they were stopped.
 seeds ladder: env
 	python -m ablations $@
 

@@ -9,11 +9,15 @@ the third what sampled people lack of real ones. Each set trains a recognizer as
 ``training_sets.real`` says otherwise, the generator has not seen these people.
 """
 
+import logging
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
+from ablations.pipeline import Own, read_pipeline
+from ablations.roots import Root
 from stages.artifacts import artifacts
 from vec2face.config.params import Params
 from vec2face.dataset.generate import BLOCK, generate, generate_images
@@ -29,18 +33,22 @@ from vec2face.generator.released import open_generator
 from vec2face.identities.pca import PCA
 from vec2face.recognizers.features import extract_to, open_recognizer
 from vec2face.recognizers.statistics import identity_means
+from vec2face.report.tables import flat_metrics, read_evaluation
 from vec2face.runtime.blocks import cut
 from vec2face.runtime.code import code_of
-from vec2face.runtime.files import fingerprint
+from vec2face.runtime.files import InputError, fingerprint, whole_file, write_json
 from vec2face.runtime.processes import processes
 from vec2face.runtime.progress import Progress
 from vec2face.runtime.resume import state
+
+log = logging.getLogger(__name__)
 
 REAL, SETS = "real", ("reconstructions", "people")
 SETTINGS = {"seed", "subset", "identities", "images_per_identity", "perturbation", "sigma",
             "sigma_share", "sigma_is", "sigma_unit", "max_angle", "min_similarity",
             "sampling"}  # fmt: skip
 """The keys that the sets depend on."""
+COLUMNS = ("lfw", "cfp_fp", "cplfw", "agedb_30", "calfw", "avg")
 MADE_BY = "ablations/ladder.py"
 
 
@@ -91,3 +99,43 @@ def write_sets(p: Params, folder: Path) -> Path:
             quality=quality,
         )
     return folder
+
+
+def make(base: Path, work: Path, reports: Path) -> None:
+    """Train on both sets between real and generated faces; write accuracies by rung.
+
+    Args:
+        base: the folder of the pipelines, whose results must be there.
+        work: for the sets and a variant's folder.
+        reports: gets ``ladder.json`` and ``ladder.md``.
+
+    Raises:
+        InputError: the data set is not there or not up to date.
+    """
+    p, own = Params.load(artifacts.params), Own(base)
+    dataset = {stage.name: stage for stage in read_pipeline(base)}["dataset"]
+    if not own.has(dataset, own.marks[dataset.name]):
+        raise InputError("data/generated: is not there or not up to date; call `dvc repro` first")
+    sets = write_sets(p, work / "ladder-sets")
+    paths = {f"training_sets.{name}": str((sets / name).resolve()) for name in SETS}
+    root = Root(work / "ladder", base, paths, own=own)
+    root.make(["evaluate"])
+    found = flat_metrics(read_evaluation(root.folder / "reports/evaluation.json"))
+    rungs = {
+        rung: {k.removeprefix(f"{rung}_"): found[k] for k in found if k.startswith(f"{rung}_")}
+        for rung in ("untrained", REAL, *SETS)
+    }
+    rungs["sampled"] = {k: found[k] for k in ("avg", *p.rendered.benchmarks) if k in found}
+    write_json(reports / "ladder.json", rungs)
+    with whole_file(reports / "ladder.md") as temporary:
+        temporary.write_text(markdown(rungs))
+    log.info("%s:\n%s", reports / "ladder.md", markdown(rungs))
+
+
+def markdown(rungs: Mapping[str, Mapping[str, float]]) -> str:
+    """Return a table of ``COLUMNS``, a row for each rung."""
+    lines = ["| | " + " | ".join(COLUMNS) + " |", "| --- " * (len(COLUMNS) + 1) + "|"]
+    for rung, row in rungs.items():
+        cells = [f"{row[column]:g}" if column in row else "" for column in COLUMNS]
+        lines.append(f"| {rung} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"

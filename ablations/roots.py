@@ -1,93 +1,44 @@
-"""A variant of the pipeline in a folder of its own, which links whatever it does not change.
+"""A variant of the pipeline in a folder of its own; what its stages make is kept for all variants.
 
-Stages, their parameters and files are read from ``dvc.yaml``; nothing is listed here. A stage has a
-fingerprint: of its command, the values of its keys, and the state of all that it reads, where
-another stage's files have that stage's fingerprint. What a stage of the variant shares with the
-pipeline's own, it links; what its folder has, it keeps; the rest it runs.
+What a stage has made lies under its fingerprint, and every variant that asks for the same links it;
+so is what the pipeline's own folder has up to date (``ablations.pipeline``).
 """
 
+import contextlib
+import fcntl
 import json
 import logging
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import networkx as nx
 import yaml
-from dvc.repo import Repo
-from dvc.repo.index import Index
-from dvc.scm import SCM
 
+from ablations.devices import held
+from ablations.pipeline import (
+    CODE,
+    PIPELINES,
+    Own,
+    Stage,
+    fingerprints,
+    in_order,
+    read_pipeline,
+    reads_from,
+    related,
+    settled,
+    write_code,
+)
+from vec2face.config.document import read_yaml
 from vec2face.config.params import Params
-from vec2face.runtime.files import InputError, fingerprint
-from vec2face.runtime.resume import state
+from vec2face.runtime.code import code_of
+from vec2face.runtime.files import InputError, whole_folder
 
 log = logging.getLogger(__name__)
-
-CODE = "code"
-"""The stage that a variant shares always."""
-
-
-@dataclass(frozen=True)
-class Stage:
-    """A stage of ``dvc.yaml``, with paths relative to its folder."""
-
-    name: str
-    command: str
-    keys: tuple[str, ...]
-    reads: tuple[str, ...]
-    writes: tuple[str, ...]
-
-
-def read_pipeline(folder: Path) -> list[Stage]:
-    """Return the stages of ``folder/dvc.yaml``, each behind those it reads from."""
-    folder = folder.resolve()
-    # The file by itself, without git: else DVC leaves out a folder that git ignores, as work/ is.
-    repo = Repo(str(folder), uninitialized=True, scm=SCM(str(folder), no_scm=True))
-    index = Index.from_file(repo, str(folder / "dvc.yaml"))
-    return [
-        Stage(
-            stage.name,
-            stage.cmd,
-            tuple(key for dep in stage.deps for key in getattr(dep, "params", ())),
-            tuple(dep.def_path for dep in stage.deps if not hasattr(dep, "params")),
-            tuple(out.def_path for out in stage.outs),
-        )
-        for stage in nx.topological_sort(index.graph.reverse())
-    ]
-
-
-def check_made(folder: Path, names: Iterable[str]) -> None:
-    """Check that stages of ``folder/dvc.yaml``, and all they read from, are as ``dvc.lock`` says.
-
-    Raises:
-        InputError: naming the first stage whose command, parameters or files have changed since.
-    """
-    pipeline = folder.resolve() / "dvc.yaml"
-    graph = Repo(str(pipeline.parent)).index.graph
-    wanted = {s for s in graph if Path(s.path) == pipeline and s.name in set(names)}
-    wanted |= {above for stage in wanted for above in nx.descendants(graph, stage)}
-    for stage in nx.topological_sort(graph.reverse()):
-        if stage in wanted and not stage.frozen:
-            inputs, outputs, command = stage.changed_entries()
-            if changed := [*inputs, *outputs, *filter(None, [command])]:
-                raise InputError(
-                    f"{stage.path}: stage {stage.name} is not up to date: its files were made "
-                    f"before a change of {changed[0]}; call `dvc repro`"
-                )
-
-
-def value_at(content: Mapping[str, Any], key: str) -> Any:
-    """Return the value of a dotted key."""
-    value: Any = content
-    for name in key.split("."):
-        value = value[name]
-    return value
 
 
 def overridden(content: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -108,40 +59,6 @@ def overridden(content: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[s
     return result
 
 
-def _settled(value: Any, folder: Path) -> Any:
-    """Make paths that lead out of ``folder`` absolute, in a value of the parameters."""
-    if isinstance(value, dict):
-        return {key: _settled(inner, folder) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [_settled(inner, folder) for inner in value]
-    leads_out = isinstance(value, str) and ".." in Path(value).parts
-    return str((folder / value).resolve()) if leads_out else value
-
-
-def _related(one: str, other: str) -> bool:
-    a, b = Path(one), Path(other)
-    return a == b or a in b.parents or b in a.parents
-
-
-def fingerprints(stages: Iterable[Stage], folder: Path) -> dict[str, str]:
-    """Return each stage's fingerprint for the parameters and the inputs of ``folder``."""
-    content = _settled(yaml.safe_load((folder / "params.yaml").read_text()), folder)
-    known: dict[str, tuple[Stage, str]] = {}
-    for stage in stages:
-        reads: dict[str, Any] = {}
-        for path in stage.reads:
-            makers = [
-                mark
-                for other, mark in known.values()
-                if other.name != CODE and any(_related(path, written) for written in other.writes)
-            ]
-            reads[_settled(path, folder)] = makers or state(folder / path)
-        values = {key: value_at(content, key) for key in stage.keys}
-        mark = fingerprint({"command": stage.command, "values": values, "reads": reads})
-        known[stage.name] = stage, mark
-    return {name: mark for name, (_, mark) in known.items()}
-
-
 def unseen(p: Params) -> list[str]:
     """Return the paths of a parameter file that need not be among what stages depend on."""
     files = [estimator.file for estimator in p.estimators.values()]
@@ -152,68 +69,114 @@ class Root:
     """A variant's folder.
 
     Args:
-        folder: is made, or continued.
-        base: the folder of the pipeline, with its results.
+        folder: is made, or continued; beside it lies what all variants share.
+        base: the folder of the pipelines.
         changes: dotted keys of the parameters and their values.
+        parameters: the file that they change; by default ``params.yaml`` of ``base``.
+        programs: commands ``python -m <module> ...`` in the place of a stage's own.
+        further: stages beside those of the pipelines.
+        own: what ``base`` has, if it was looked up before.
 
     Raises:
-        InputError: the parameters are not possible, naming the key.
+        InputError: the parameters are not possible, naming the key; an input is missing.
     """
 
-    def __init__(self, folder: Path, base: Path, changes: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        base: Path,
+        changes: Mapping[str, Any],
+        *,
+        parameters: Path | None = None,
+        programs: Mapping[str, str] | None = None,
+        further: Iterable[Stage] = (),
+        own: Own | None = None,
+    ) -> None:
         self.folder, self.base = folder.resolve(), base.resolve()
+        self.shared = self.folder.parent
+        self.own = own or Own(base)
         self.folder.mkdir(parents=True, exist_ok=True)
-        content = yaml.safe_load((base / "params.yaml").read_text())
-        content = _settled(overridden(content, changes), self.base)
-        text = yaml.safe_dump(content, sort_keys=False)
-        (self.folder / "params.yaml").write_text(text)
+        content = read_yaml(parameters or base / "params.yaml")
+        self.content = settled(overridden(content, changes), self.base)
+        text = yaml.safe_dump(self.content, sort_keys=False)
+        file = self.folder / "params.yaml"
+        if not file.is_file() or file.read_text() != text:  # another table may be using it
+            file.write_text(text)
         self.params = Params.load(self.folder / "params.yaml")
-        shutil.copyfile(base / "dvc.yaml", self.folder / "dvc.yaml")
-        self.stages = read_pipeline(self.folder)
-        self._link("data/code")
+        for name in PIPELINES:
+            if (base / name).is_file():
+                (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(base / name, self.folder / name)
+        stages = [_with_program(s, programs or {}) for s in read_pipeline(self.folder)]
+        self.stages = in_order([*stages, *further])
+        self._link("data/code", write_code(self.own.code, self.shared / "code"))
         reads = [path for stage in self.stages if stage.name != CODE for path in stage.reads]
         for path in [*reads, *unseen(self.params)]:
             self._link_input(Path(path))
+        self.marks = fingerprints(self.stages, self.folder)
 
     def make(self, targets: Iterable[str]) -> None:
         """Bring the stages ``targets`` up to date, and what they read.
 
         Raises:
-            InputError: the pipeline itself is not up to date or lacks a result; a stage fails.
+            InputError: a stage fails, or its code has changed since this folder was set up.
         """
-        theirs = fingerprints(read_pipeline(self.base), self.base)
-        ours = fingerprints(self.stages, self.folder)
-        needed = self._needed(targets)
-        shared = {s.name for s in needed if ours[s.name] == theirs.get(s.name)}
-        check_made(self.base, {CODE, *shared})
-        for stage in needed:
-            mark = self.folder / "done" / stage.name
-            if stage.name in shared:
-                mark.unlink(missing_ok=True)
-                for path in stage.writes:
-                    self._link(path)
-            elif not mark.exists() or mark.read_text() != ours[stage.name]:
-                self._run(stage)
-                mark.parent.mkdir(exist_ok=True)
-                mark.write_text(ours[stage.name])
+        for stage in self.needed(targets):
+            theirs = self._made(stage)
+            if not theirs.exists() and self.own.has(stage, self.marks[stage.name]):
+                theirs = self.base
+            elif not theirs.exists():
+                self._make(stage)
+            for path in stage.writes:
+                self._link(path, theirs / path)
 
-    def _needed(self, targets: Iterable[str]) -> list[Stage]:
-        wanted, needed = set(targets), []
+    def left(self, targets: Iterable[str]) -> list[Stage]:
+        """Return the stages that ``make`` would run."""
+        return [
+            stage
+            for stage in self.needed(targets)
+            if not self._made(stage).exists() and not self.own.has(stage, self.marks[stage.name])
+        ]
+
+    def needed(self, targets: Iterable[str]) -> list[Stage]:
+        """Return the stages ``targets`` and all they read from, in order.
+
+        Raises:
+            InputError: there is no such stage.
+        """
+        wanted, found = set(targets), []
+        if unknown := wanted - {stage.name for stage in self.stages}:
+            raise InputError(f"{sorted(unknown)[0]}: the pipelines have no such stage")
         for stage in reversed(self.stages):
             if stage.name in wanted and stage.name != CODE:
-                needed.append(stage)
-                wanted |= {
-                    other.name
-                    for other in self.stages
-                    if any(_related(r, w) for r in stage.reads for w in other.writes)
-                }
-        return needed[::-1]
+                found.append(stage)
+                wanted |= {other.name for other in self.stages if reads_from(stage, other)}
+        return found[::-1]
 
-    def _link(self, path: str) -> None:
-        theirs, ours = self.base / path, self.folder / path
-        if not theirs.exists():
-            raise InputError(f"{theirs}: is missing; `dvc repro` makes it")
-        if ours.is_symlink() and ours.resolve() == theirs.resolve():
+    def inputs(self, targets: Iterable[str]) -> list[str]:
+        """Return the paths that ``targets`` depend on and no stage makes, code apart."""
+        read = {path for stage in self.needed(targets) for path in stage.reads}
+        made = [path for stage in self.stages for path in stage.writes]
+        return sorted(p for p in read if not any(related(p, written) for written in made))
+
+    def _made(self, stage: Stage) -> Path:
+        return self.shared / "made" / stage.name / self.marks[stage.name]
+
+    def _make(self, stage: Stage) -> None:
+        made = self._made(stage)
+        made.parent.mkdir(parents=True, exist_ok=True)
+        with _locked(made.with_name(f"{made.name}.lock")):
+            if made.exists():  # another variant has made it meanwhile
+                return
+            self._run(stage)
+            with whole_folder(made) as temporary:
+                for path in stage.writes:
+                    (temporary / path).parent.mkdir(parents=True, exist_ok=True)
+                    (self.folder / path).rename(temporary / path)
+
+    def _link(self, path: str, theirs: Path) -> None:
+        ours = self.folder / path
+        if ours.is_symlink() and ours.readlink() == theirs:
             return
         _remove(ours)
         ours.parent.mkdir(parents=True, exist_ok=True)
@@ -225,29 +188,47 @@ class Root:
         elsewhere = path.is_absolute() or ".." in path.parts
         if elsewhere or any(w in (path, *path.parents) for w in written):
             return
-        written += [Path("work"), Path("done")]
+        written.append(Path("work"))
         around = [*reversed(path.parents), path][1:]
         apart = [a for a in around if not any(a in (w, *w.parents) for w in written)][:1]
         beside = [path.with_suffix(".idx")] if apart == [path] else []
         for each in [*apart, *beside]:
             if (self.base / each).exists():
-                self._link(each.as_posix())
+                self._link(each.as_posix(), self.base / each)
 
     def _run(self, stage: Stage) -> None:
+        command = [sys.executable, *stage.command.split()[1:]]
+        program = command[2].removeprefix("stages.") if "-m" in command else ""
+        noted = self.folder / "data/code" / program
+        if noted.is_file() and noted.read_text() != code_of(program, self.base):
+            raise InputError(f"stages/{program}.py: its code has changed meanwhile; start again")
         for path in stage.writes:
             _remove(self.folder / path)
-        python = os.pathsep.join([str(self.base), *filter(None, [os.environ.get("PYTHONPATH")])])
-        log.info("%s: %s", self.folder.name, stage.command)
-        command = [sys.executable, *stage.command.split()[1:]]
-        environment = {**os.environ, "PYTHONPATH": python}
-        environment.pop("VEC2FACE_ROOT", None)  # the root is this folder
-        done = subprocess.run(command, cwd=self.folder, env=environment, check=False)
+        with held(self.shared / "devices") as device:
+            python = os.pathsep.join(
+                [str(self.base), *filter(None, [os.environ.get("PYTHONPATH")])]
+            )
+            environment = {**os.environ, "PYTHONPATH": python, **device}
+            environment.pop("VEC2FACE_ROOT", None)  # the root is this folder
+            log.info("%s: %s", self.folder.name, " ".join(["python", *command[1:]]))
+            done = subprocess.run(command, cwd=self.folder, env=environment, check=False)
         if done.returncode:
             raise InputError(f"{self.folder}: `{stage.command}` failed; its message is above")
 
-    def read(self, path: str) -> dict[str, Any]:
-        """Return the JSON that a stage has written."""
-        return json.loads((self.folder / path).read_text())
+
+def _with_program(stage: Stage, programs: Mapping[str, str]) -> Stage:
+    if stage.name not in programs:
+        return stage
+    command = programs[stage.name]
+    file = f"{command.split()[2].replace('.', '/')}.py"
+    return replace(stage, command=command, reads=(*stage.reads, file))
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    with path.open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _remove(path: Path) -> None:

@@ -4,16 +4,16 @@ import contextlib
 import json
 import shutil
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import yaml
 from dvc.repo import Repo
 
-from ablations import roots
-from ablations.__main__ import over_seeds, with_seed
-from ablations.roots import Root, fingerprints, overridden, read_pipeline
-from vec2face.config.params import Params
+from ablations.devices import held
+from ablations.pipeline import Own, fingerprints, read_pipeline
+from ablations.roots import Root, overridden
 from vec2face.runtime.files import InputError
 
 PROJECT = Path(__file__).parents[2]
@@ -21,7 +21,8 @@ PROJECT = Path(__file__).parents[2]
 PROGRAM = """
 import pathlib, sys
 name, out, *reads = sys.argv[1:]
-text = "+".join(pathlib.Path(r).read_text() for r in reads)
+files = map(pathlib.Path, reads)
+text = "+".join((f / "part" if f.is_dir() else f).read_text() for f in files)
 pathlib.Path(out).parent.mkdir(parents=True, exist_ok=True)
 pathlib.Path(out).write_text(f"{name}({text})")
 with open(pathlib.Path(__file__).with_name("log"), "a") as log: log.write(name + " ")
@@ -92,33 +93,18 @@ def ran(base):
         ({"tau": 0.2, "fr.seed": 1}, ["fit", "draw", "tell"]),
     ],
 )
-def test_only_what_a_variant_touches_runs(base, variant, monkeypatch, changes, programs):
-    monkeypatch.setattr(roots, "read_pipeline", with_folders(roots.read_pipeline))
+def test_only_what_a_variant_touches_runs(base, variant, changes, programs):
     root = Root(variant, base, changes)
     root.make(["tell"])
     assert ran(base) == programs
     told = variant / "reports/told.json"
     assert told.read_text() == (base / "reports/told.json").read_text()
-    assert told.is_symlink() == ("tell" not in programs)
+    assert (told.resolve() == base / "reports/told.json") == ("tell" not in programs)
     root.make(["tell"])
     assert ran(base) == []  # it goes on with what it has
 
 
-def with_folders(read):
-    """``tell`` reads the folder of a file; the program the file itself."""
-
-    def wrapped(folder):
-        return [
-            roots.Stage(s.name, s.command.replace("data/drawn ", "data/drawn/part "),
-                        s.keys, s.reads, s.writes)
-            for s in read(folder)
-        ]  # fmt: skip
-
-    return wrapped
-
-
-def test_a_changed_input_runs_all_that_reads_it(base, variant, monkeypatch):
-    monkeypatch.setattr(roots, "read_pipeline", with_folders(roots.read_pipeline))
+def test_a_changed_input_runs_all_that_reads_it(base, variant):
     Root(variant, base, {"fr.seed": 1}).make(["tell"])
     assert ran(base) == ["tell"]
     (base / "data/rendered/faces").write_text("other faces")
@@ -146,8 +132,7 @@ def test_nothing_outside_of_its_folder_is_touched(base, variant):
         assert not beside.is_symlink()
 
 
-def test_a_failing_stage_is_no_result(base, variant, monkeypatch):
-    monkeypatch.setattr(roots, "read_pipeline", with_folders(roots.read_pipeline))
+def test_a_failing_stage_is_no_result(base, variant):
     root = Root(variant, base, {"fr.seed": 1})
     (base / "program.py").write_text("raise SystemExit(3)")
     with pytest.raises(InputError, match="variant: `python .*tell.*` failed"):
@@ -163,42 +148,93 @@ def edit(base, **values):
 
 
 @pytest.mark.parametrize(
-    ("change", "named"),
+    ("change", "programs"),
     [
-        (lambda base: edit(base, tau=0.9), "stage fit .*params.yaml"),
-        (lambda base: edit(base, sigma=[0.4, 0.5, 0.7]), "stage draw .*params.yaml"),
-        (lambda base: (base / "data/rendered/faces").write_text("others"), "stage fit .*faces"),
-        (lambda base: (base / "models/fit").write_text("by hand"), "stage fit .*models/fit"),
-        (lambda base: (base / "models/fit").unlink(), "stage fit .*models/fit"),
-        (lambda base: (base / "dvc.lock").unlink(), "stage fit "),
+        (lambda base: edit(base, tau=0.9), ["fit", "draw", "tell"]),
+        (lambda base: edit(base, sigma=[0.4, 0.5, 0.7]), ["draw", "tell"]),
+        (lambda base: (base / "models/fit").write_text("by hand"), ["fit", "draw", "tell"]),
+        (lambda base: (base / "models/fit").unlink(), ["fit", "draw", "tell"]),
+        (lambda base: (base / "dvc.lock").unlink(), ["fit", "draw", "tell"]),
     ],
 )
-def test_results_that_belong_to_other_parameters_or_files_are_refused(base, variant, change, named):
+def test_results_that_belong_to_other_parameters_or_files_are_made_again(
+    base, variant, change, programs
+):
     change(base)
-    with pytest.raises(InputError, match=f"{named}.*`dvc repro`"):
-        Root(variant, base, {"fr.seed": 1}).make(["tell"])
-    assert not (variant / "models/fit").exists()
+    root = Root(variant, base, {"fr.seed": 1})
+    assert [stage.name for stage in root.left(["tell"])] == programs
+    root.make(["tell"])
+    assert ran(base) == programs
+    assert (variant / "reports/told.json").read_text() == "tell(draw(fit(faces))+fit(faces))"
 
 
-def test_what_a_variant_makes_itself_need_not_be_there(base, variant, monkeypatch):
-    monkeypatch.setattr(roots, "read_pipeline", with_folders(roots.read_pipeline))
+def test_what_a_variant_makes_itself_need_not_be_there(base, variant):
     edit(base, sigma=[0.4, 0.5, 0.7])  # which draw reads; fit does not
     Root(variant, base, {"sigma": [0.1, 0.2, 0.3]}).make(["tell"])
     assert ran(base) == ["draw", "tell"]
 
 
-def test_code_that_has_changed_since_is_refused(base, variant):
-    """Programs run as they are now, so what they reach must be what the others were made by."""
+def test_variants_share_what_is_the_same_for_both(base, variant):
+    changes = {"sigma": [0.1], "sigma_share": [1.0]}
+    Root(variant, base, changes).make(["tell"])
+    assert ran(base) == ["draw", "tell"]
+    other = Root(variant.with_name("other"), base, {**changes, "fr.seed": 1})
+    assert [stage.name for stage in other.left(["tell"])] == ["tell"]
+    other.make(["tell"])
+    assert ran(base) == ["tell"]
+    drawn = "data/drawn/part"
+    assert (other.folder / drawn).resolve() == (variant / drawn).resolve()
+
+
+def test_variants_side_by_side_make_what_they_share_once(base, variant):
+    roots = [Root(variant.with_name(f"v{n}"), base, {"tau": 0.2, "fr.seed": n}) for n in (1, 2, 3)]
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(lambda root: root.make(["tell"]), roots))
+    assert sorted(ran(base)) == ["draw", "fit", "tell", "tell", "tell"]
+
+
+def test_a_variant_goes_back_and_forth_without_work(base, variant):
+    for seed in (1, 2, 1):
+        Root(variant, base, {"fr.seed": seed}).make(["tell"])
+    assert ran(base) == ["tell", "tell"]
+    Root(variant, base, {}).make(["tell"])
+    assert (variant / "reports/told.json").resolve() == base / "reports/told.json"
+
+
+def test_devices_are_handed_out_one_to_each(tmp_path):
+    names, got = ("4", "7"), []
+
+    def third():
+        with held(tmp_path, names) as device:
+            got.append(device["CUDA_VISIBLE_DEVICES"])
+
+    with ThreadPoolExecutor(1) as pool, held(tmp_path, names) as one:
+        with held(tmp_path, names) as other:
+            assert {each["CUDA_VISIBLE_DEVICES"] for each in (one, other)} == set(names)
+            waiting = pool.submit(third)
+            assert not got
+        waiting.result()
+    assert got == [other["CUDA_VISIBLE_DEVICES"]]
+    with held(tmp_path, ("cpu",)) as alone:
+        assert alone == {}
+
+
+def test_code_counts_as_it_is_now(base, variant):
+    """Not as it was when the pipeline ran; a comment is no change."""
+    (base / "stages").mkdir()
+    program = base / "stages/fit.py"
+    program.write_text("print(1)\n")
     file = base / "dvc.yaml"
     stages = yaml.safe_load(file.read_text())["stages"]
-    stages["code"] = {"cmd": "true", "deps": ["program.py"], "outs": ["data/code"]}
+    stages["code"] = {"cmd": "true", "deps": ["stages"], "outs": ["data/code"]}
+    stages["fit"]["deps"].append("data/code/fit")
     file.write_text(yaml.safe_dump({"stages": stages}))
-    (base / "data/code/all").write_text("checksums")
-    commit(base)
-    with (base / "program.py").open("a") as program:
-        program.write("print()")
-    with pytest.raises(InputError, match=r"stage code .*program.py.*`dvc repro`"):
-        Root(variant, base, {"tau": 0.2}).make(["tell"])
+    marks = [Root(variant, base, {}).marks]
+    for text in ("# one\nprint(1)\n", "print(2)\n"):
+        program.write_text(text)
+        marks.append(Root(variant, base, {}).marks)
+    assert marks[0] == marks[1]
+    assert all(marks[0][name] != marks[2][name] for name in ("fit", "draw", "tell"))
 
 
 GIVEN = {
@@ -231,11 +267,10 @@ def photos(base):
     return commit(base)
 
 
-def test_inputs_are_found_from_the_variant_and_change_no_fingerprint(photos, variant, monkeypatch):
-    monkeypatch.setattr(roots, "read_pipeline", with_folders(roots.read_pipeline))
+def test_inputs_are_found_from_the_variant_and_change_no_fingerprint(photos, variant):
     root = Root(variant, photos, {"sigma": [0.1, 0.2, 0.3]})
-    ours = fingerprints(root.stages, variant)
-    theirs = fingerprints(roots.read_pipeline(photos), photos)
+    ours = root.marks
+    theirs = Own(photos).marks
     assert ours["fit"] == theirs["fit"]
     assert ours["draw"] != theirs["draw"]
     root.make(["tell"])
@@ -259,7 +294,6 @@ def test_inputs_are_found_from_the_variant_and_change_no_fingerprint(photos, var
 
 
 def test_programs_of_a_variant_write_into_it(base, variant, monkeypatch):
-    monkeypatch.setattr(roots, "read_pipeline", with_folders(roots.read_pipeline))
     monkeypatch.setenv("VEC2FACE_ROOT", str(base))  # as of another run
     look = "import os; assert 'VEC2FACE_ROOT' not in os.environ\n"
     (base / "program.py").write_text(look + PROGRAM)
@@ -278,39 +312,6 @@ def test_keys_of_variants_are_those_of_the_parameters():
             overridden(content, {wrong: 1})
 
 
-@pytest.mark.parametrize(
-    ("values", "changes", "seed", "sampling", "fr"),
-    [
-        ({}, {}, 0, None, None),  # null means seed, which is 0
-        ({}, {}, 2, 2, 2),
-        ({"seed": 2}, {}, 2, None, None),
-        ({"seed": 2}, {}, 0, 0, 0),
-        ({}, {"seed": 1}, 1, None, None),
-        ({}, {"seed": 1}, 0, 0, 0),
-        ({"fr.seed": 5}, {}, 0, None, 0),
-        ({"fr.seed": 5}, {"tau": 0.2}, 5, 5, 5),
-    ],
-)
-def test_a_seed_that_is_so_already_changes_nothing(values, changes, seed, sampling, fr):
-    content = overridden(yaml.safe_load((PROJECT / "params.yaml").read_text()), values)
-    found = overridden(content, with_seed(content, changes, seed))
-    assert (found["sampling"]["seed"], found["fr"]["seed"]) == (sampling, fr)
-    assert {**found, "sampling": 0, "fr": 0} == {
-        **overridden(content, changes), "sampling": 0, "fr": 0}  # fmt: skip
-
-
-def test_shipped_variants_are_possible(tmp_path):
-    content = yaml.safe_load((PROJECT / "params.yaml").read_text())
-    tables = yaml.safe_load((PROJECT / "ablations/variants.yaml").read_text())
-    for table in tables.values():
-        for changes in table["variants"].values():
-            for seed in table["seeds"]:
-                seeds = {"fr.seed": seed, "sampling.seed": seed}
-                text = yaml.safe_dump(overridden(content, {**changes, **seeds}))
-                (tmp_path / "params.yaml").write_text(text)
-                Params.load(tmp_path / "params.yaml")
-
-
 def test_stages_of_the_real_pipeline_come_in_order():
     names = [stage.name for stage in read_pipeline(PROJECT)]
     assert names.index("code") < names.index("subset") < names.index("generator")
@@ -326,11 +327,3 @@ def test_fingerprints_tell_inputs_apart(base):
     after = fingerprints(stages, base)
     assert all(before[name] != after[name] for name in ("fit", "draw", "tell"))
     assert json.dumps(after) == json.dumps(fingerprints(stages, base))
-
-
-def test_means_and_deviations_over_seeds():
-    found = over_seeds([{"avg": 1.0, "x": 2}, {"avg": 2.0}, {"avg": 4.0}])
-    assert set(found) == {"avg"}
-    assert found["avg"]["mean"] == pytest.approx(7 / 3, abs=1e-4)
-    assert found["avg"]["std"] == pytest.approx((7 / 3) ** 0.5, abs=1e-4)  # (16 + 1 + 25) / 9 / 2
-    assert over_seeds([{"avg": 1.0}])["avg"]["std"] is None
