@@ -25,15 +25,15 @@ def run(given: argparse.Namespace) -> int:
 
     from vec2face.config.params import Params  # noqa: PLC0415
     from vec2face.dataset.hashes import write_hashes  # noqa: PLC0415
-    from vec2face.dataset.recipe import Recipe  # noqa: PLC0415
+    from vec2face.dataset.origin import Origin  # noqa: PLC0415
     from vec2face.faces.source import open_source  # noqa: PLC0415
     from vec2face.runtime.files import InputError  # noqa: PLC0415
 
     if Path(given.destination).exists():
         raise InputError(f"{given.destination}: exists already; remove it or choose another name")
-    recipe = Recipe(Params.load(given.params), Path(given.identities), Path(given.pca))
-    write_hashes(given.destination, open_source(given.store), recipe)
-    print(f"{given.destination}: {recipe.images} images; ship it with")
-    for role, file in recipe.inputs.items():
+    origin = Origin(Params.load(given.params), Path(given.identities), Path(given.pca))
+    write_hashes(given.destination, open_source(given.store), origin)
+    print(f"{given.destination}: {origin.images} images; ship it with")
+    for role, file in origin.inputs.items():
         print(f"  {role}: {file}")
     return 0

@@ -31,19 +31,19 @@ def run(given: argparse.Namespace) -> int:
     if Path(given.destination).exists():
         raise InputError(f"{given.destination}: exists already; remove it or choose another name")
     hashes = Hashes(given.hashes)
-    recipe = hashes.recipe(Params.load(given.params), Path(given.identities), Path(given.pca))
+    origin = hashes.origin(Params.load(given.params), Path(given.identities), Path(given.pca))
     rows = range(hashes.images) if given.row is None else sorted({*given.row})
-    made = Progress(hashes.make(recipe, rows), "making", total=len(rows), unit="img")
+    made = Progress(hashes.make(origin, rows), "making", total=len(rows), unit="img")
     if given.row is not None:
         with whole_folder(given.destination) as folder:
             for row, jpeg in made:
                 (folder / f"{row:08d}.jpg").write_bytes(jpeg)
     else:
-        size, seed = recipe.image_size, recipe.seed
+        size, seed = origin.image_size, origin.seed
         with FaceStoreWriter(
             given.destination, image_size=size, seed=seed, made_by="python -m vec2face remake"
         ) as store:
             for row, jpeg in made:
-                store.append(jpeg, row // recipe.images_per_identity)
+                store.append(jpeg, row // origin.images_per_identity)
     print(f"{given.destination}: {len(rows)} images, each as its hash says")
     return 0

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from vec2face.config.params import Params
-from vec2face.dataset.recipe import Recipe
+from vec2face.dataset.origin import Origin
 from vec2face.faces.reading import reading
 from vec2face.faces.source import Source
 from vec2face.runtime.files import InputError, sha256, whole_file
@@ -33,21 +33,21 @@ def hash_of(image: bytes) -> str:
     return hashlib.sha256(image).hexdigest()[:DIGITS]
 
 
-def write_hashes(path: Path | str, images: Source, recipe: Recipe) -> None:
-    """Write the hashes of a set that a recipe makes.
+def write_hashes(path: Path | str, images: Source, origin: Origin) -> None:
+    """Write the hashes of a set, and what it is made from.
 
     Raises:
-        InputError: the set has another number of images than the recipe.
+        InputError: the set has another number of images than follows from that.
     """
-    if len(images) != recipe.images:
+    if len(images) != origin.images:
         raise InputError(
             f"{images.name}: {len(images)} images, but identities x images_per_identity are "
-            f"{recipe.images}; give the set and the parameters of one run"
+            f"{origin.images}; give the set and the parameters of one run"
         )
     about = {
-        "images": recipe.images,
-        "files": {role: sha256(file) for role, file in recipe.inputs.items()},
-        "parameters": recipe.parameters,
+        "images": origin.images,
+        "files": {role: sha256(file) for role, file in origin.inputs.items()},
+        "parameters": origin.parameters,
     }
     with whole_file(path) as temporary, temporary.open("w") as file:
         file.write(json.dumps(about, sort_keys=True) + "\n")
@@ -75,8 +75,8 @@ class Hashes:
         if size != self._start + self.images * (DIGITS + 1):
             raise InputError(f"{self.path}: {size} bytes for {self.images} images; copy it again")
 
-    def recipe(self, p: Params, identities: Path, pca: Path) -> Recipe:
-        """Return the recipe of the set; only where its files lie is taken from ``p``.
+    def origin(self, p: Params, identities: Path, pca: Path) -> Origin:
+        """Return what the set is made from; only where its files lie is taken from ``p``.
 
         Raises:
             InputError: a parameter of the file is none, or a file is not the one of the set.
@@ -89,13 +89,15 @@ class Hashes:
             own["estimators"][name] = {**description, "file": place.file}
         with reading(self.path, "it is of another version"):
             params = Params.model_validate(own)
-        recipe = Recipe(params, identities, pca)
-        for role, file in recipe.inputs.items():
+        origin = Origin(params, identities, pca)
+        for role, file in origin.inputs.items():
             if sha256(file) != self.files.get(role):
                 raise InputError(f"{file}: is not the {role} that {self.path} was made with")
-        if recipe.images != self.images:
-            raise InputError(f"{self.path}: {self.images} images, its recipe makes {recipe.images}")
-        return recipe
+        if origin.images != self.images:
+            raise InputError(
+                f"{self.path}: {self.images} images, but its files make {origin.images}"
+            )
+        return origin
 
     def __getitem__(self, number: int) -> str:
         """Return the hash of an image."""
@@ -103,13 +105,13 @@ class Hashes:
             file.seek(self._start + number * (DIGITS + 1))
             return file.read(DIGITS).decode("ascii", "replace")
 
-    def make(self, recipe: Recipe, numbers: Sequence[int]) -> Iterator[tuple[int, bytes]]:
+    def make(self, origin: Origin, numbers: Sequence[int]) -> Iterator[tuple[int, bytes]]:
         """Make images again and compare them; yield number and JPEG, in ascending order.
 
         Raises:
             InputError: an image came out otherwise.
         """
-        for number, jpeg in recipe.make(numbers):
+        for number, jpeg in origin.make(numbers):
             if hash_of(jpeg) != self[number]:
                 raise InputError(
                     f"{self.path}, image {number}: came out otherwise; it was made on another "

@@ -2,8 +2,8 @@
 
     card("dataset", Run.load(params, reports, lock, citation), licence_of(params))
 
-Every figure in a card is one of ``reports/metrics.json``, ``reports/evaluation.json``, the
-parameters or ``dvc.lock``; the words are those of ``cards/*.md``. A figure that was not measured is
+Every figure in a card is one of a stage's file in ``reports/``, of the parameters or of
+``dvc.lock``; the words are those of ``cards/*.md``. A figure that was not measured is
 said to be so.
 """
 
@@ -19,12 +19,15 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from vec2face.config.document import read_yaml
 from vec2face.config.params import Params
 from vec2face.evaluation.roles import ROLES, Evaluation, Role, in_order
-from vec2face.report.tables import ordered, read_evaluation, read_json, title
+from vec2face.report.tables import flat_metrics, ordered, read_evaluation, read_json, title
 from vec2face.runtime.files import InputError
 
 Kind = Literal["generator", "recognizer", "dataset"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 ARXIV = "arxiv:2409.02979"
+OTHERS = ("sampling", "perturbation", "quality", "labels", "leaks")
+"""The files of the stages' figures, beside that of the evaluation."""
+
 _SIZES = ("1K", "10K", "100K", "1M", "10M", "100M", "1B", "10B")
 
 
@@ -34,7 +37,7 @@ class Run:
 
     Attributes:
         p: the parameters.
-        metrics: the flat metrics.
+        metrics: the flat metrics of all stages.
         evaluation: accuracies in percent.
         lock: the stages of ``dvc.lock``.
         citation: the content of ``CITATION.cff``.
@@ -55,10 +58,11 @@ class Run:
                 was made with.
         """
         stages = read_yaml(lock).get("stages", {})
+        evaluation = read_evaluation(reports / "evaluation.json")
         run = cls(
             Params.load(params),
-            read_json(reports / "metrics.json"),
-            read_evaluation(reports / "evaluation.json"),
+            flat_metrics(evaluation, *(read_json(reports / f"{name}.json") for name in OTHERS)),
+            evaluation,
             stages,
             read_yaml(citation),
         )

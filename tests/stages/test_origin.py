@@ -14,7 +14,7 @@ from vec2face.cli import main
 from vec2face.config.params import Params
 from vec2face.dataset import aims as aims_module
 from vec2face.dataset.hashes import Hashes, write_hashes
-from vec2face.dataset.recipe import Recipe
+from vec2face.dataset.origin import Origin
 from vec2face.faces.source import open_source
 from vec2face.runtime.files import InputError
 
@@ -26,12 +26,12 @@ def check(p):
     dataset.main()
     made = open_source("data/generated")
     stored = dict(enumerate(made.encoded(i) for i in range(len(made))))
-    recipe = Recipe(p, *PLACES)
+    origin = Origin(p, *PLACES)
     number = len(made) - 3
-    assert dict(recipe.make([number])) == {number: stored[number]}
-    write_hashes("hashes.txt", made, recipe)
+    assert dict(origin.make([number])) == {number: stored[number]}
+    write_hashes("hashes.txt", made, origin)
     hashes = Hashes("hashes.txt")
-    assert dict(hashes.make(hashes.recipe(p, *PLACES), range(len(made)))) == stored
+    assert dict(hashes.make(hashes.origin(p, *PLACES), range(len(made)))) == stored
     return hashes
 
 
@@ -46,7 +46,7 @@ def test_images_of_the_set_come_again(folder, changes):  # noqa: F811
     hashes = check(p)
     assert Path("hashes.txt").stat().st_size < 40 * 33 + 1000
     another = folder(**{"seed": 4, "sigma": [1.0, 0.1], "images_per_identity": 2, **changes})
-    assert len(dict(hashes.make(hashes.recipe(another, *PLACES), range(0, 40, 7)))) == 6
+    assert len(dict(hashes.make(hashes.origin(another, *PLACES), range(0, 40, 7)))) == 6
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_images_with_attributes_come_again(attrop, monkeypatch):
     hashes = check(p)
     # Percentiles are noted as numbers: the real faces need not go along.
     monkeypatch.setattr(aims_module, "_seen", None)
-    assert dict(hashes.make(hashes.recipe(p, *PLACES), [5]))
+    assert dict(hashes.make(hashes.origin(p, *PLACES), [5]))
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ def shipped(folder):  # noqa: F811
     p = folder()
     for stage in (pca, identities, dataset):
         stage.main()
-    write_hashes("hashes.txt", open_source("data/generated"), Recipe(p, *PLACES))
+    write_hashes("hashes.txt", open_source("data/generated"), Origin(p, *PLACES))
     return p
 
 
@@ -91,16 +91,16 @@ def test_another_file_or_image_is_named(shipped):
     lines[4] = "0" * 32
     Path("other.txt").write_text("\n".join([*lines, ""]))
     other = Hashes("other.txt")
-    recipe = other.recipe(shipped, *PLACES)
-    assert dict(other.make(recipe, [2, 4]))
+    origin = other.origin(shipped, *PLACES)
+    assert dict(other.make(origin, [2, 4]))
     with pytest.raises(InputError, match=r"other\.txt, image 3: came out otherwise"):
-        list(other.make(recipe, [2, 3]))
+        list(other.make(origin, [2, 3]))
     with pytest.raises(InputError, match=r"image 40: the set has numbers 0 to 39"):
-        list(other.make(recipe, [40]))
+        list(other.make(origin, [40]))
     data = Path("models/pca.npz").read_bytes()
     Path("models/pca.npz").write_bytes(data + b"\0" * 8)
     with pytest.raises(InputError, match=r"pca\.npz: (is not the pca|cannot be read)"):
-        hashes.recipe(shipped, *PLACES)
+        hashes.origin(shipped, *PLACES)
 
 
 @pytest.mark.parametrize("content", ["", "{}\n", '{"images": 3}\n', "[1]\n", "0\n" * 9, "x" * 99])
@@ -120,14 +120,14 @@ def test_a_cut_or_foreign_file_is_refused(shipped):
     about["parameters"]["sigma"] = "much"
     Path("hashes.txt").write_text(json.dumps(about) + "\n" + rest)
     with pytest.raises(InputError, match="sigma"):
-        Hashes("hashes.txt").recipe(shipped, *PLACES)
+        Hashes("hashes.txt").origin(shipped, *PLACES)
 
 
 @pytest.mark.usefixtures("shipped")
 def test_a_set_of_another_run_has_no_such_hashes(shipped):
-    recipe = Recipe(changed(shipped, images_per_identity=4), *PLACES)
+    origin = Origin(changed(shipped, images_per_identity=4), *PLACES)
     with pytest.raises(InputError, match="40 images, but identities x images_per_identity are 32"):
-        write_hashes("hashes.txt", open_source("data/generated"), recipe)
+        write_hashes("hashes.txt", open_source("data/generated"), origin)
 
 
 @pytest.mark.usefixtures("shipped")

@@ -1,4 +1,4 @@
-"""A generated set as a recipe: any of its images made again, by its number, to the byte.
+"""What a generated set is made from: any of its images again, by its number, to the byte.
 
 An image depends on the generator, the identity vectors, the PCA's scale and shape, the parameters
 below and its number; with AttrOP also on the networks that look at it. So a set can be kept or sent
@@ -41,8 +41,8 @@ KEYS = (
 """The parameters that decide an image, beside files and the estimators' descriptions."""
 
 
-class Recipe:
-    """What makes the images of a set.
+class Origin:
+    """What the images of a set are made from.
 
     Args:
         p: the parameters; of its paths, those of the generator and, for AttrOP, of the recognizer,
