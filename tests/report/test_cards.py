@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from tests.faces.readers import IMAGES, Rows
 from tests.parameters import ROOT, changed
 from vec2face.cli import main
 from vec2face.faces.convert import convert
-from vec2face.report.cards import KINDS, Run, card, licence_of, size_category
+from vec2face.report.cards import KINDS, Run, bibtex, card, licence_of, size_category
 from vec2face.report.croissant import croissant
 from vec2face.runtime.files import InputError, sha256
 
@@ -105,6 +106,16 @@ def test_results_of_other_parameters_have_no_card(tmp_path):
     (tmp_path / "params.yaml").write_text(re.sub(r"(?m)^tau: .*$", "tau: 0.29", text))
     with pytest.raises(InputError, match=r"params\.yaml: tau differ"):
         Run.load(tmp_path / "params.yaml", *FILES[1:])
+
+
+def test_the_citation_is_of_this_version(run):
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert (run.citation["version"], run.citation["license"]) == (
+        project["version"],
+        project["license"],
+    )
+    assert {"cff-version", "message", "title", "authors"} <= run.citation.keys()  # schema 1.2.0
+    assert bibtex(run.citation["preferred-citation"]).startswith("@inproceedings{wu2025,")
 
 
 def test_sizes_are_classed_as_hugging_face_does():
