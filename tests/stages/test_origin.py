@@ -103,7 +103,12 @@ def test_another_file_or_image_is_named(shipped):
         hashes.origin(shipped, *PLACES)
 
 
-@pytest.mark.parametrize("content", ["", "{}\n", '{"images": 3}\n', "[1]\n", "0\n" * 9, "x" * 99])
+ELSEWHERE = '{"images": 0, "files": {}, "parameters": {"paths": {}}}\n'
+
+
+@pytest.mark.parametrize(
+    "content", ["", "{}\n", '{"images": 3}\n', "[1]\n", "0\n" * 9, "x" * 99, ELSEWHERE]
+)
 def test_what_is_no_file_of_hashes_is_refused(tmp_path, content):
     (tmp_path / "a.txt").write_text(content)
     with pytest.raises(InputError, match=r"a\.txt"):

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from vec2face.config.params import Params
-from vec2face.dataset.origin import Origin
+from vec2face.dataset.origin import KEYS, Origin
 from vec2face.faces.reading import reading
 from vec2face.faces.source import Source
 from vec2face.runtime.files import InputError, sha256, whole_file
@@ -71,6 +71,8 @@ class Hashes:
             self.files: dict[str, str] = dict(about["files"])
             self.parameters: dict[str, Any] = dict(about["parameters"])
             self._start = len(first)
+            if not self.parameters.keys() <= {*KEYS, "estimators"}:
+                raise ValueError("it states other parameters than an image has")
             size = os.fstat(file.fileno()).st_size
         if size != self._start + self.images * (DIGITS + 1):
             raise InputError(f"{self.path}: {size} bytes for {self.images} images; copy it again")

@@ -15,6 +15,7 @@ import os
 import tarfile
 from array import array
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ import numpy as np
 from vec2face.faces.archive import _check_size, _checked, _Headers
 from vec2face.faces.headers import kind
 from vec2face.faces.named import IMAGES, Names
-from vec2face.faces.reading import reading
+from vec2face.faces.reading import reading, regular
 from vec2face.faces.source import Corrupt, Selection, Source, _load_mask, open_source
 from vec2face.runtime.files import InputError, Unfinished
 
@@ -119,7 +120,7 @@ class ShardSource:
         """Note where each sample's image lies, and its label; yield its shard and its name."""
         for number, shard in enumerate(self._files):
             name, images, label = "", 0, -1
-            for member, start, size in [*_members(shard), ("", 0, 0)]:
+            for member, start, size in chain(_members(shard), [("", 0, 0)]):
                 stem, suffix = _split(member)
                 if stem != name:
                     if name and (images != 1 or label < 0):
@@ -157,9 +158,15 @@ class ShardSource:
 
 
 def shards_of(path: Path | str) -> list[Path]:
-    """Return the shards of a folder, in order; those of its folder ``data`` if it has none."""
+    """Return the shards of a folder, in order: those of its folder ``data``, or its own.
+
+    Beside its own there are no other folders: a ``.tar`` beside people's is none of their faces.
+    """
     path = Path(path)
-    return sorted(path.glob("*.tar")) or sorted(path.glob("data/*.tar"))
+    own = sorted(path.glob("*.tar"))
+    if own and any(beside.is_dir() for beside in path.glob("[!.]*")):
+        own = []
+    return sorted(path.glob("data/*.tar")) or own
 
 
 def open_faces(
@@ -176,7 +183,7 @@ def _members(shard: Path) -> Iterator[tuple[str, int, int]]:
     """Yield the name, first byte and size of a shard's files."""
     with (
         reading(shard, "not a whole .tar; copy it again"),
-        _Headers(shard.open("rb", buffering=0)) as file,
+        _Headers(regular(shard).open("rb", buffering=0)) as file,
         tarfile.open(fileobj=file, mode="r:") as tar,
     ):
         last = -1

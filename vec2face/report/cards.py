@@ -7,7 +7,6 @@ Every figure in a card is one of a stage's file in ``reports/``, of the paramete
 said to be so.
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from vec2face.config.document import read_yaml
 from vec2face.config.params import Params
-from vec2face.evaluation.roles import ROLES, Evaluation, Role, in_order
+from vec2face.evaluation.roles import Evaluation, Role, in_order
 from vec2face.report.tables import flat_metrics, ordered, read_evaluation, read_json, title
 from vec2face.runtime.files import InputError
 
@@ -66,9 +65,9 @@ class Run:
             stages,
             read_yaml(citation),
         )
-        report = stages.get("report", {}).get("params", {})
-        if (made_with := report.get("params.yaml")) and made_with != read_yaml(params):
-            differ = sorted(k for k, v in read_yaml(params).items() if made_with.get(k) != v)
+        now = read_yaml(params)
+        then = stages.get("report", {}).get("params", {}).get("params.yaml", now)
+        if differ := sorted(key for key in {*now, *then} if now.get(key) != then.get(key)):
             raise InputError(
                 f"{params}: {', '.join(differ)} differ from those that the results in {reports} "
                 f"were made with, as {lock} says; run `dvc repro`, or take the results' parameters"
@@ -112,7 +111,7 @@ def card(kind: Kind, run: Run, licence: str, trained_on: str = "generated") -> s
         known = ", ".join(run.p.training_sets)
         raise InputError(f"training_sets.{trained_on}: no such set; there are {known}")
     stage = f"recognizer@{trained_on}" if kind == "recognizer" else kind
-    role = ROLES.get(trained_on) or Role(trained_on, "", "", trained_on, trained_on)
+    (role,) = in_order([trained_on])
     environment = Environment(
         loader=PackageLoader("vec2face.report", "cards"),
         trim_blocks=True,
@@ -152,10 +151,8 @@ def bibtex(work: Mapping[str, Any]) -> str:
 
 def size_category(images: int) -> str:
     """Return Hugging Face's class of a set's size, such as ``1K<n<10K``."""
-    place = int(math.log10(max(images, 1))) - 3
-    if place < 0:
-        return f"n<{_SIZES[0]}"
-    return f"{_SIZES[place]}<n<{_SIZES[place + 1]}" if place + 1 < len(_SIZES) else "n>10B"
+    place = len(str(images)) - len("1000")
+    return f"{_SIZES[place]}<n<{_SIZES[place + 1]}" if place >= 0 else f"n<{_SIZES[0]}"
 
 
 def pretty_name(run: Run) -> str:
