@@ -140,7 +140,7 @@ class Origin:
             aimed = self._aims.groups_of(samples) >= 0
         plain = samples[~aimed]
         batches = [plain[part.start : part.stop] for part in cut(0, len(plain), BATCH)]
-        made = {}
+        made: dict[int, bytes] = {}
         if self._aims is not None:
             made, given_up = self._aimed(self._aims, samples[aimed], wanted)
             batches += [np.array([sample]) for sample in given_up]  # one by one, as in ``generate``

@@ -170,7 +170,11 @@ def shards_of(path: Path | str) -> list[Path]:
 
 
 def open_faces(
-    path: Path | str, *, verify: bool = True, corrupt: Corrupt = "stop", mask: str | None = None
+    path: Path | str,
+    *,
+    verify: bool = True,
+    corrupt: Corrupt = "stop",
+    mask: Path | str | None = None,
 ) -> Source:
     """Open faces as ``open_source`` does, whose arguments these are, or a folder of shards."""
     if not shards_of(path) or (Path(path) / "manifest.json").is_file():
