@@ -32,16 +32,15 @@ def colour(images):
     return np.concatenate([left, 0.2 * right], 1).astype(np.float32)
 
 
-@pytest.fixture
-def folder(tmp_path):
+def write_ijb(path):
     """Four templates of two media each, one a video of two frames; persons 10 and 30 are one."""
-    (tmp_path / "meta").mkdir()
-    (tmp_path / "loose_crop").mkdir()
+    for name in ("meta", "loose_crop"):
+        (path / name).mkdir(parents=True)
     draw = np.random.default_rng(0)
     marks, belongs = [], []
     for number, (template, rgb) in enumerate((t, c) for t, c in COLOURS.items() for _ in range(3)):
         picture = np.clip(draw.normal(rgb, 20, (150, 160, 3)), 0, 255).astype(np.uint8)
-        (tmp_path / f"loose_crop/{number}.jpg").write_bytes(encode(picture))
+        (path / f"loose_crop/{number}.jpg").write_bytes(encode(picture))
         points = (TEMPLATE + (20, 10)).round(3).ravel()
         score = round(0.5 + 0.04 * number, 2)
         marks.append(f"{number}.jpg {' '.join(map(str, points))} {score}")
@@ -52,7 +51,12 @@ def folder(tmp_path):
         ("face_tid_mid", belongs),
         ("template_pair_label", pairs),
     ):
-        (tmp_path / f"meta/ijbb_{name}.txt").write_text("\n".join(lines) + "\n")
+        (path / f"meta/ijbb_{name}.txt").write_text("\n".join(lines) + "\n")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    write_ijb(tmp_path)
     return tmp_path
 
 

@@ -3,6 +3,7 @@
 import io
 import json
 import struct
+import tarfile
 from pathlib import Path
 
 import lmdb
@@ -98,6 +99,18 @@ def read_store(path):
     features = path / "features.npy"
     values = np.load(features) if features.exists() else [None] * len(rows)
     return [(*row, value) for row, value in zip(rows, values, strict=True)]
+
+
+def read_webdataset(path):
+    """Read every shard by tarfile: [(label, image)]."""
+    found = []
+    for shard in sorted((path / "data").iterdir()):
+        with tarfile.open(shard) as tar:
+            files = [(member.name, tar.extractfile(member).read()) for member in tar]
+        for (image, data), (label, digits) in zip(files[::2], files[1::2], strict=True):
+            assert image.rpartition(".")[0] == label.removesuffix(".cls")
+            found.append((int(digits), data))
+    return found
 
 
 def lmdb_of(path, rows, keys=None):

@@ -9,15 +9,26 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.faces.readers import IMAGES, Rows, read_folder, read_lmdb, read_rec, read_store
+from tests.faces.readers import (
+    IMAGES,
+    Rows,
+    read_folder,
+    read_lmdb,
+    read_rec,
+    read_store,
+    read_webdataset,
+)
 from vec2face.faces.convert import FORMS, convert, merge
 from vec2face.faces.reading import read_array
 from vec2face.faces.source import open_source
 from vec2face.faces.store_writer import FaceStoreWriter
+from vec2face.faces.webdataset import open_faces
 from vec2face.runtime.files import InputError
 
-NAMES = {"rec": "train.rec", "lmdb": "faces.lmdb", "folder": "faces", "store": "faces"}
-READ = {"rec": read_rec, "lmdb": read_lmdb, "folder": read_folder, "store": read_store}
+NAMES = {"rec": "train.rec", "lmdb": "faces.lmdb"} | dict.fromkeys(FORMS[2:], "faces")
+READ = dict(
+    zip(FORMS, [read_rec, read_lmdb, read_folder, read_store, read_webdataset], strict=True)
+)
 
 some_rows = st.lists(
     st.tuples(st.sampled_from([0, 1, 3, 4, 11, 12, 200, 2**20]), st.integers(0, 59)),
@@ -54,7 +65,7 @@ def test_every_form_into_every_other(tmp_path_factory, rows, features):
         first = path / form / NAMES[form]
         convert(source, first, form=form)
         assert same(READ[form](first), expected(source, form))
-        between = open_source(first)
+        between = open_faces(first)
         for other in FORMS:
             second = path / f"{form}-{other}" / NAMES[other]
             convert(between, second, form=other)

@@ -25,6 +25,7 @@ from vec2face.faces.images import decode
 from vec2face.faces.record import frame, pack
 from vec2face.faces.source import open_source
 from vec2face.faces.store_writer import FaceStoreWriter
+from vec2face.faces.webdataset import open_faces
 
 
 class Reader(NamedTuple):
@@ -64,7 +65,7 @@ JPEGS = [encoded(".jpg", seed=seed) for seed in range(6)]
 
 def read_source(path: Path, **options: str) -> None:
     """Read labels, images and features of a source, without and with what is damaged."""
-    source = open_source(path, **options)  # type: ignore[arg-type]
+    source = open_faces(path, **options)  # type: ignore[arg-type]
     for row in range(min(len(source), 100)):
         source.encoded(row)
         source.feature(row)
@@ -283,6 +284,13 @@ def read_manifest(folder: Path) -> None:
     assert [float(source.feature(i)[0]) for i in range(6)] == [0, 1, 2, 3, 4, 5]  # type: ignore[index]
 
 
+def shards(folder: Path) -> Iterator[bytes]:
+    """A folder of two shards, of which the first is the target."""
+    faces = open_source(tree(folder / "in"))
+    convert(faces, folder / "shards", form="webdataset", shard=4)
+    yield (folder / "shards/data/train-00000-of-00002.tar").read_bytes()
+
+
 def landmarks(folder: Path) -> Iterator[bytes]:
     """Landmarks of some pictures."""
     (folder / "in").mkdir()
@@ -348,6 +356,7 @@ READERS: dict[str, Reader] = {
     "lmdb": Reader(database, "x", of_source("x")),
     "zip": Reader(archive("zip"), "x.zip", of_source("x.zip")),
     "tar": Reader(archive("tar"), "x.tar", of_source("x.tar")),
+    "shards": Reader(shards, "shards/data/train-00000-of-00002.tar", of_source("shards")),
     "csv": Reader(face_list, "x.csv", of_source("x.csv")),
     "mask": Reader(array, "x.npy", lambda f: read_source(f / "faces", mask=str(f / "x.npy"))),
     "manifest": Reader(store("manifest.json"), "s/manifest.json", read_manifest),

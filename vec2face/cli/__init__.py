@@ -8,6 +8,9 @@
     python -m vec2face import-recognizer backbone.pth arcface_r100.safetensors
     python -m vec2face evaluate arcface_r100.safetensors data/benchmarks ijbb
     python -m vec2face check
+    python -m vec2face hashes data/generated hashes.txt
+    python -m vec2face remake hashes.txt some --row 7 4711
+    python -m vec2face card dataset out/faces
 
 A module has ``HELP``, ``add_arguments(parser)`` and ``run(given)``, which returns the exit code.
 Its slow imports stand in ``run``, so that a command loads only what it needs. Bad input ends a
@@ -20,13 +23,16 @@ import sys
 
 from vec2face.cli import (
     align,
+    card,
     check,
     convert,
     evaluate,
     export_generator,
+    hashes,
     import_generator,
     import_recognizer,
     merge,
+    remake,
 )
 from vec2face.runtime.files import InputError
 
@@ -39,6 +45,9 @@ COMMANDS = {
     "import-recognizer": import_recognizer,
     "evaluate": evaluate,
     "check": check,
+    "hashes": hashes,
+    "remake": remake,
+    "card": card,
 }
 
 

@@ -1,4 +1,4 @@
-"""Faces from any form into another, row by row: records, the authors' LMDB, folders, FaceStores.
+"""Faces from any form into another, row by row: records, LMDB, folders, FaceStores, WebDatasets.
 
     convert(open_source("data/generated"), "out/train.rec")
     merge([open_source("data/subset"), open_source("data/generated")], "both.lmdb")
@@ -16,11 +16,11 @@ from typing import Literal, get_args
 import numpy as np
 
 from vec2face.faces.database import DatabaseWriter
-from vec2face.faces.headers import kind
 from vec2face.faces.images import decode
 from vec2face.faces.record_writer import RecordWriter
 from vec2face.faces.source import Corrupt, Source, readable
 from vec2face.faces.store_writer import FaceStoreWriter
+from vec2face.faces.webdataset import SHARD, ShardWriter, digits, ending
 from vec2face.runtime.files import (
     InputError,
     check_writable,
@@ -30,9 +30,8 @@ from vec2face.runtime.files import (
 )
 from vec2face.runtime.progress import Progress
 
-Form = Literal["rec", "lmdb", "folder", "store"]
+Form = Literal["rec", "lmdb", "folder", "store", "webdataset"]
 FORMS: tuple[Form, ...] = get_args(Form)
-_ENDINGS = {"png": "png", "gif": "gif", "bmp": "bmp", "webp": "webp", "tiff": "tif", "pnm": "ppm"}
 _LARGEST_RECORD_FILE = 2**24  # its header counts in float32
 
 
@@ -54,11 +53,12 @@ def convert(
     corrupt: Corrupt = "stop",
     features: np.ndarray | None = None,
     made_by: str = "convert",
+    shard: int = SHARD,
 ) -> list[str]:
     """Write a source in another form, images byte by byte.
 
     Every image is decoded once first, so that what is written can be read. Features go along into
-    an LMDB and a FaceStore; records and folders hold none.
+    an LMDB and a FaceStore; the others hold none.
 
     Args:
         source: the faces.
@@ -69,6 +69,7 @@ def convert(
             FaceStore's manifest, or in ``<destination>.skipped.json``.
         features: (rows of the source, D), in place of the source's own.
         made_by: the program, for a FaceStore's manifest.
+        shard: images in each ``.tar`` of a WebDataset, 1 or more.
 
     Returns:
         Messages that name what was left out.
@@ -80,7 +81,7 @@ def convert(
     destination = Path(destination)
     form = form or form_of(destination)
     _free(destination, form)
-    if features is not None and form in ("rec", "folder"):
+    if features is not None and form in ("rec", "folder", "webdataset"):
         raise InputError(
             f"{destination}: such a file holds no features; write .lmdb or a FaceStore"
         )
@@ -111,6 +112,10 @@ def convert(
         elif form == "lmdb":
             file = stack.enter_context(whole_file(destination))
             append = stack.enter_context(DatabaseWriter(file)).append
+        elif form == "webdataset":
+            aside = stack.enter_context(whole_folder(destination))
+            shards = ShardWriter(aside, images=len(rows), people=len(people), shard=shard)
+            append = stack.enter_context(shards).append
         else:
             append = stack.enter_context(_folders(destination, len(people), len(rows)))
         progress = Progress(rows, f"to {destination.name}", unit="img")
@@ -129,13 +134,14 @@ def merge(
     form: Form | None = None,
     corrupt: Corrupt = "stop",
     made_by: str = "merge",
+    shard: int = SHARD,
 ) -> list[str]:
     """Write several sources as one, one after the other; no two share an identity.
 
     Arguments, result and errors are those of ``convert``. Features go along if all have them.
     """
     merged = Merged(sources)
-    return convert(merged, destination, form=form, corrupt=corrupt, made_by=made_by)
+    return convert(merged, destination, form=form, corrupt=corrupt, made_by=made_by, shard=shard)
 
 
 class Merged:
@@ -245,7 +251,7 @@ def _records(destination: Path, about: str) -> Iterator[Append]:
 @contextlib.contextmanager
 def _folders(destination: Path, people: int, images: int) -> Iterator[Append]:
     """Write ``identity/image.jpg``; names are numbers of equal length, so they sort as rows do."""
-    wide, long = max(6, len(str(people))), max(8, len(str(images)))
+    wide, long = digits(people, images)
     made: set[int] = set()
     written = 0
     with whole_folder(destination) as folder:
@@ -256,8 +262,7 @@ def _folders(destination: Path, people: int, images: int) -> Iterator[Append]:
             if label not in made:
                 identity.mkdir()
                 made.add(label)
-            ending = _ENDINGS.get(kind(data) or "", "jpg")
-            (identity / f"{written:0{long}d}.{ending}").write_bytes(data)
+            (identity / f"{written:0{long}d}.{ending(data)}").write_bytes(data)
             written += 1
 
         yield append

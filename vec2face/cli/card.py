@@ -1,0 +1,47 @@
+"""``card``: the card of a generator, recognizer or dataset, from the results of a run."""
+
+import argparse
+from pathlib import Path
+
+HELP = "the card of a generator, recognizer or dataset, from the results of a run"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
+    parser.add_argument("kind", choices=("generator", "recognizer", "dataset"))
+    parser.add_argument("folder", help="gets README.md; beside shards and with --url, Croissant")
+    parser.add_argument("--set", default="generated", help="the recognizer's training set")
+    parser.add_argument("--license", help="by spdx.org/licenses; needed if there are photographs")
+    parser.add_argument("--url", help="the page where the dataset will be")
+    parser.add_argument("--params", default="params.yaml")
+    parser.add_argument("--reports", default="reports")
+    parser.add_argument("--lock", default="dvc.lock")
+    parser.add_argument("--citation", default="CITATION.cff")
+
+
+def run(given: argparse.Namespace) -> int:
+    """Write the card, and a dataset's metadata."""
+    from vec2face.faces.webdataset import shards_of  # noqa: PLC0415
+    from vec2face.report.cards import Run, card, licence_of  # noqa: PLC0415
+    from vec2face.report.croissant import croissant  # noqa: PLC0415
+    from vec2face.runtime.files import InputError, whole_file, write_json  # noqa: PLC0415
+
+    readme, metadata = (Path(given.folder) / name for name in ("README.md", "croissant.json"))
+    for file in (readme, metadata):
+        if file.exists():
+            raise InputError(f"{file}: exists already; remove it to have it made again")
+    run = Run.load(*map(Path, (given.params, given.reports, given.lock, given.citation)))
+    licence = licence_of(run.p, given.license)
+    text = card(given.kind, run, licence, given.set)
+    if given.kind == "dataset" and given.url:
+        if not shards_of(given.folder):
+            raise InputError(
+                f"{given.folder}: no shards for the metadata to describe; write them first: "
+                f"python -m vec2face convert data/generated {given.folder} --form webdataset"
+            )
+        write_json(metadata, croissant(Path(given.folder), run, licence, given.url))
+        print(f"{metadata}: written")
+    with whole_file(readme) as temporary:
+        temporary.write_text(text)
+    print(f"{readme}: written")
+    return 0

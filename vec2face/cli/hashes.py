@@ -1,0 +1,39 @@
+"""``hashes``: what a generated set is made of, and a hash for each image."""
+
+import argparse
+
+HELP = "what a generated set is made of, and a hash for each image"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
+    parser.add_argument("store", help="the set, as stages/dataset.py left it")
+    parser.add_argument("destination", help="a new text file of 33 bytes an image")
+    add_places(parser)
+
+
+def add_places(parser: argparse.ArgumentParser) -> None:
+    """Add where the files lie that a set is made of."""
+    parser.add_argument("--params", default="params.yaml", help="names the networks' files")
+    parser.add_argument("--identities", default="data/identities.npy")
+    parser.add_argument("--pca", default="models/pca.npz")
+
+
+def run(given: argparse.Namespace) -> int:
+    """Write the file."""
+    from pathlib import Path  # noqa: PLC0415
+
+    from vec2face.config.params import Params  # noqa: PLC0415
+    from vec2face.dataset.hashes import write_hashes  # noqa: PLC0415
+    from vec2face.dataset.origin import Origin  # noqa: PLC0415
+    from vec2face.faces.source import open_source  # noqa: PLC0415
+    from vec2face.runtime.files import InputError  # noqa: PLC0415
+
+    if Path(given.destination).exists():
+        raise InputError(f"{given.destination}: exists already; remove it or choose another name")
+    origin = Origin(Params.load(given.params), Path(given.identities), Path(given.pca))
+    write_hashes(given.destination, open_source(given.store), origin)
+    print(f"{given.destination}: {origin.images} images; ship it with")
+    for role, file in origin.inputs.items():
+        print(f"  {role}: {file}")
+    return 0
