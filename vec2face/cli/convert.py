@@ -1,16 +1,18 @@
-"""``convert``: write faces in another form."""
+"""Write faces in another form: records, the authors' LMDB, a folder of images, a FaceStore.
+
+python -m vec2face convert data/generated out/train.rec
+python -m vec2face convert data/subset train.lmdb --features data/features/train.npy
+python -m vec2face convert webface.lmdb faces --mask rows.npy
+"""
 
 import argparse
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from vec2face.faces.convert import FORMS, convert
-from vec2face.faces.reading import read_array
-from vec2face.faces.source import open_source
+from vec2face.cli.result import add_json, tell
 
 HELP = "write faces in another form"
+FORMS = ("rec", "lmdb", "folder", "store")  # vec2face.faces.convert.FORMS, which is slow to import
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,12 +28,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """Convert."""
+    from vec2face.faces.convert import convert  # noqa: PLC0415
+    from vec2face.faces.reading import read_array  # noqa: PLC0415
+    from vec2face.faces.source import open_source  # noqa: PLC0415
+
     source = open_source(given.source, corrupt=given.corrupt, mask=given.mask)
-    features = None
-    if given.features:
-        features = read_array(Path(given.features))
-    convert(source, given.destination, features=features, **options(given))
-    return report(given.destination)
+    features = read_array(Path(given.features)) if given.features else None
+    skipped = convert(source, given.destination, features=features, **options(given))
+    return report(given, skipped)
 
 
 def add_destination(parser: argparse.ArgumentParser) -> None:
@@ -41,6 +45,7 @@ def add_destination(parser: argparse.ArgumentParser) -> None:
         "--form", choices=FORMS, help="by default as the name ends; store: a FaceStore"
     )
     parser.add_argument("--corrupt", choices=("stop", "skip"), default="stop")
+    add_json(parser)
 
 
 def options(given: argparse.Namespace) -> dict[str, Any]:
@@ -48,8 +53,15 @@ def options(given: argparse.Namespace) -> dict[str, Any]:
     return {"form": given.form, "corrupt": given.corrupt, "made_by": "python -m vec2face"}
 
 
-def report(destination: str) -> int:
-    """Print what was written."""
-    made = open_source(destination, verify=False)
-    print(f"{destination}: {len(made)} images of {len(np.unique(made.labels))} people")
+def report(given: argparse.Namespace, skipped: list[str]) -> int:
+    """Tell what was written, and what was left out."""
+    import numpy as np  # noqa: PLC0415
+
+    from vec2face.faces.source import open_source  # noqa: PLC0415
+
+    made = open_source(given.destination, verify=False)
+    people = len(np.unique(made.labels))
+    result = {"destination": given.destination, "images": len(made), "people": people}
+    line = f"{given.destination}: {len(made)} images of {people} people"
+    tell(given, result | {"skipped": skipped}, line)
     return 0
