@@ -9,7 +9,6 @@ often a vector was drawn again, and how AttrOP fared). Several processes share t
 killed run goes on where it stopped.
 """
 
-from functools import partial
 from pathlib import Path
 
 from stages import run
@@ -18,10 +17,9 @@ from vec2face.config.params import Params
 from vec2face.dataset.aims import Aims, aims_of, asked_of
 from vec2face.dataset.generate import generate
 from vec2face.dataset.perturbation import Perturbation
+from vec2face.dataset.recipe import Recipe
 from vec2face.faces.reading import read_array
 from vec2face.faces.source import open_readable
-from vec2face.generator.inference import arrange_for_inference
-from vec2face.generator.masks import masks
 from vec2face.generator.network import Vec2Face
 from vec2face.generator.released import open_generator
 from vec2face.identities.pca import PCA
@@ -29,28 +27,23 @@ from vec2face.runtime.files import InputError, write_json
 from vec2face.runtime.processes import processes
 from vec2face.runtime.resume import resume
 
-# The authors' generation: images that share a mask ratio, and the default quality of imageio.
-RELEASED_BATCH, RELEASED_QUALITY = 64, 75
-
 
 def main() -> None:
     """Perturb, generate, store."""
     p = Params.load(artifacts.params)
     s = p.sampling
-    pca = PCA.load(artifacts.pca)
-    perturbation = Perturbation.of(p, pca)
-    ratios = s.masks.model_dump()
+    perturbation = Perturbation.of(p, PCA.load(artifacts.pca))
+    recipe = Recipe.of(p)
     file = Path(p.paths.generator)
-    generator = open_generator(file).to(processes().device)
     people = read_array(artifacts.identities)
-    if people.shape[1] != generator.dimension:
+    if people.shape[1] != recipe.generator.dimension:
         raise InputError(
-            f"paths.generator: {file} takes {generator.dimension} numbers, but the identities of "
-            f"paths.recognizer have {people.shape[1]}; train a generator with that recognizer"
+            f"paths.generator: {file} takes {recipe.generator.dimension} numbers, but the "
+            f"identities of paths.recognizer have {people.shape[1]}; train a generator with that "
+            "recognizer"
         )
-    shared = RELEASED_BATCH if s.released or generator.config.released else 1
-    quality = RELEASED_QUALITY if s.released else s.jpeg_quality
-    settings = [repr(perturbation), p.perturbation, ratios, quality, s.released]
+    ratios = s.masks.model_dump()
+    settings = [repr(perturbation), p.perturbation, ratios, recipe.quality, s.released]
     inputs = [artifacts.identities, artifacts.pca, file]
     if p.attrop is not None:
         estimators = {name: e.model_dump(mode="json") for name, e in p.estimators.items()}
@@ -59,19 +52,18 @@ def main() -> None:
         inputs += [Path(p.estimators[name].file) for name in sorted(asked_of(p.attrop))]
     with resume("dataset", settings, inputs, artifacts.work) as work:
         summary = generate(
-            arrange_for_inference(generator),
+            recipe.generator,
             people,
             perturbation,
-            partial(
-                masks, p.sampling_seed, purpose="generation mask", ratio_shared_by=shared, **ratios
-            ),
+            recipe.masks,
             store=artifacts.generated,
             vectors=artifacts.generated_vectors,
             work=work,
             made_by="stages/dataset.py",
-            quality=quality,
-            truncated=s.released,
-            aims=attributes(p, quality),
+            batch=recipe.batch,
+            quality=recipe.quality,
+            truncated=recipe.truncated,
+            aims=attributes(p, recipe.quality),
         )
         if processes().main:
             write_json(artifacts.perturbation, summary)

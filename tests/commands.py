@@ -59,9 +59,12 @@ def furnish(folder: Path) -> None:
     with chdir(folder):
         for name in ("models/fr", "data/external", "data/benchmarks", "data/features"):
             Path(name).mkdir(parents=True)
-        _pipeline()
         rows = [(i // 3, i) for i in range(12)]
-        for place in ("data/subset", "data/external/dcface"):
+        convert(Rows(rows), "data/subset", form="store")
+        Path("models/rendered").symlink_to(ROOT / "models/rendered")
+        _weights()
+        _pipeline()
+        for place in ("data/held_out", "data/external/dcface"):
             convert(Rows(rows), place, form="store")
         for place in ("webface.lmdb", "set"):
             convert(Rows(rows), place)
@@ -78,15 +81,17 @@ def furnish(folder: Path) -> None:
         pairs = [x for x in pictures for _ in (0, 1)] + [*pictures[1:], pictures[0], *pictures]
         save_benchmark("data/benchmarks/lfw.bin", pairs, [True] * 20 + [False] * 20)
         write_ijb(Path("ijbb"))
-        _weights()
+        Path("lfw.bin").write_bytes(Path("data/benchmarks/lfw.bin").read_bytes())
+        Path("me.jpg").write_bytes(encode(red))
+        np.save("mine.npy", draw.normal(size=(2, 12)).astype(np.float32))
 
 
 def _pipeline() -> None:
     """What a run has made: parameters, networks, the generated set, results."""
     small = {"width": 16, "decoder_width": 16, "front_channels": 8, "channels": [8] * 4}
     p = changed(
-        SMOKE, attrop=None, images_per_identity=4, min_similarity=-1, perturbation="gaussian",
-        paths__recognizer="models/fr/hsface.safetensors",
+        SMOKE, images_per_identity=4, tau=0.95, min_similarity=-1, perturbation="gaussian",
+        paths__pca_faces="data/subset", paths__recognizer="models/fr/hsface.safetensors",
         paths__generator="models/generator.safetensors",
     )  # fmt: skip
     content = p.model_dump(mode="json")
@@ -108,13 +113,17 @@ def _weights() -> None:
     """Released weights of every kind that the documentation names."""
     about = {"name": "mobilefacenet", "image_size": 56, "embedding": 12, "dropout": 0.0,
              "widths": [8, 8, 8, 16]}  # fmt: skip
-    save_recognizer("models/fr/hsface.safetensors", build_backbone(**about).eval(), about)
+    for name in ("hsface", "generated"):
+        backbone = build_backbone(**about)
+        for _ in range(30):  # until its layers' statistics let faces through
+            backbone(torch.randn(32, 3, 56, 56))
+        save_recognizer(f"models/fr/{name}.safetensors", backbone.eval(), about)
     weights = dict(iresnet_weights())
     torch.save({"state_dict": weights}, "odd.pth")
     torch.save(weights, "hsface300k.pth")
     magface = {f"features.module.{name}": value for name, value in weights.items()}
     torch.save({"state_dict": magface, "epoch": 25}, "magface.pth")
-    for name in ("glintr100.onnx", "net.onnx"):
+    for name in ("glintr100.onnx", "arcface_r100.onnx", "net.onnx"):
         Path(name).write_bytes((ROOT / "models/rendered/second.onnx").read_bytes())
     sizes = {"width": 768, "encoder": 1, "decoder": 1, "channels": (32, 64, 64)}
     torch.save({"model_vec2face": released_weights(**sizes)}, "theirs.pth")

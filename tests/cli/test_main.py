@@ -69,24 +69,24 @@ def test_the_authors_generator_is_imported(store, capsys):
     before = Path("theirs.pth").read_bytes()
     assert main([*arguments, "--heads", "4", "2"]) == 2
     assert "models/generator.safetensors: exists already" in capsys.readouterr().err
-    for command in ("import-generator", "export-generator", "import-recognizer"):
+    for command in ("import-generator", "export", "import-recognizer"):
         assert main([command, "theirs.pth", "theirs.pth"]) == 2
-        assert main([command, "theirs.pth", "ours.onnx"]) == 2
-        assert "ours.onnx: name it *" in capsys.readouterr().err
+        assert main([command, "theirs.pth", "ours.bin"]) == 2
+        assert "ours.bin: name it *" in capsys.readouterr().err
     assert Path("theirs.pth").read_bytes() == before
-    assert not Path("ours.onnx").exists()
+    assert not Path("ours.bin").exists()
 
 
 def test_a_generator_goes_to_the_authors_and_back(store, capsys):
     weights = released_weights(**SMALL)
     torch.save({"model_vec2face": weights}, "theirs.pth")
     main(["import-generator", "theirs.pth", "ours.safetensors", "--heads", "4", "2"])
-    assert main(["export-generator", "ours.safetensors", "again.pth"]) == 0
+    assert main(["export", "ours.safetensors", "again.pth"]) == 0
     again = torch.load("again.pth", weights_only=True)["model_vec2face"]
     assert set(again) == set(weights)
     used = [n for n in weights if not n.startswith(("patch_embed", "center_token"))]
     assert all(torch.equal(again[n], weights[n]) for n in used)
-    assert main(["export-generator", "none.safetensors", "again.pth"]) == 2
+    assert main(["export", "none.safetensors", "again.pth"]) == 2
 
 
 def test_photographs_are_aligned_by_a_list(store, capsys):

@@ -18,6 +18,7 @@ from tests.generator.test_released import released_forward, released_weights
 from tests.parameters import SMOKE, changed
 from tests.recognizers.test_released import iresnet_weights
 from vec2face.cli import main
+from vec2face.dataset.recipe import RELEASED_BATCH
 from vec2face.faces.benchmarks import save_benchmark
 from vec2face.faces.images import decode, encode, to_uint8
 from vec2face.faces.record_writer import RecordWriter
@@ -94,7 +95,7 @@ def test_a_released_generator_makes_a_dataset(begin):
     made = open_source("data/generated")
     assert made.labels.tolist() == np.repeat(np.arange(3), 4).tolist()
     vectors = torch.from_numpy(np.load("data/generated_vectors.npy"))
-    drop, mask = masks(0, 0, 12, 0.1, 1.0, 0.15, "generation mask", dataset.RELEASED_BATCH)
+    drop, mask = masks(0, 0, 12, 0.1, 1.0, 0.15, "generation mask", RELEASED_BATCH)
     wanted = to_uint8(released_forward(weights, vectors, drop, mask, HEADS))
     for i in range(12):  # the same JPEG but where a value fell on the other side of a rounding
         image = decode(encode(wanted[i], 95), "").astype(int)

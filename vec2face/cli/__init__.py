@@ -1,20 +1,11 @@
 """The command line: one module a command.
 
-    python -m vec2face convert data/generated out/train.rec
-    python -m vec2face merge both.lmdb data/subset data/generated
-    python -m vec2face align photographs crops --detector det_10g.onnx
-    python -m vec2face import-generator theirs.pth data/weights/vec2face.safetensors
-    python -m vec2face export-generator models/generator.safetensors ours.pth
-    python -m vec2face import-recognizer backbone.pth arcface_r100.safetensors
-    python -m vec2face evaluate arcface_r100.safetensors data/benchmarks ijbb
-    python -m vec2face check
-    python -m vec2face hashes data/generated hashes.txt
-    python -m vec2face remake hashes.txt some --row 7 4711
-    python -m vec2face card dataset out/faces
+    python -m vec2face COMMAND --help
 
 A module has ``HELP``, ``add_arguments(parser)`` and ``run(given)``, which returns the exit code.
-Its slow imports stand in ``run``, so that a command loads only what it needs. Bad input ends a
-command with one line on stderr and exit code 2, Ctrl-C with one and exit code 130.
+Its docstring is the command's help, with examples. Slow imports stand in ``run``, so that help is
+there at once and a command loads only what it needs. Bad input ends a command with one line on
+stderr and exit code 2, Ctrl-C with one and exit code 130.
 """
 
 import argparse
@@ -27,22 +18,29 @@ from vec2face.cli import (
     check,
     convert,
     evaluate,
-    export_generator,
+    export,
+    features,
+    generate,
     hashes,
     import_generator,
     import_recognizer,
+    inspect,
     merge,
+    reconstruct,
     remake,
 )
-from vec2face.runtime.files import InputError
 
 COMMANDS = {
+    "generate": generate,
+    "reconstruct": reconstruct,
+    "features": features,
+    "inspect": inspect,
     "convert": convert,
     "merge": merge,
     "align": align,
     "import-generator": import_generator,
-    "export-generator": export_generator,
     "import-recognizer": import_recognizer,
+    "export": export,
     "evaluate": evaluate,
     "check": check,
     "hashes": hashes,
@@ -51,16 +49,28 @@ COMMANDS = {
 }
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run one command; return the exit code."""
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
-    parser = argparse.ArgumentParser(prog="python -m vec2face", description="The command line.")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of all commands; it sets ``run``."""
+    made = argparse.ArgumentParser(prog="python -m vec2face", description="The command line.")
+    commands = made.add_subparsers(required=True, metavar="COMMAND")
     for name, command in COMMANDS.items():
-        of_command = commands.add_parser(name, help=command.HELP)
+        of_command = commands.add_parser(
+            name,
+            help=command.HELP,
+            description=command.__doc__,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
         command.add_arguments(of_command)
         of_command.set_defaults(run=command.run)
-    given = parser.parse_args(arguments)
+    return made
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; return the exit code."""
+    given = parser().parse_args(arguments)
+    from vec2face.runtime.files import InputError  # noqa: PLC0415 - numpy, which help needs not
+
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
     try:
         return given.run(given)
     except InputError as error:

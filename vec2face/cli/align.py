@@ -1,7 +1,13 @@
-"""``align``: crop photographs to ArcFace's five points."""
+"""Crop photographs to ArcFace's five points, each in its own format and under its own name.
+
+python -m vec2face align photographs crops --detector det_10g.onnx
+python -m vec2face align photographs crops --landmarks points.csv --size 224
+"""
 
 import argparse
 import sys
+
+from vec2face.cli.result import add_json, tell
 
 HELP = "crop photographs to ArcFace's five points"
 
@@ -16,6 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     where = parser.add_mutually_exclusive_group(required=True)
     where.add_argument("--detector", help="an ONNX detector of insightface with points")
     where.add_argument("--landmarks", help="a CSV: path,x1,y1,...,x5,y5")
+    add_json(parser)
 
 
 def run(given: argparse.Namespace) -> int:
@@ -27,8 +34,10 @@ def run(given: argparse.Namespace) -> int:
     faceless, others = align_folder(given.source, given.destination, landmarks, size=given.size)
     for name in faceless:
         print(f"no face: {name}", file=sys.stderr)
-    print(
+    tell(
+        given,
+        {"destination": given.destination, "faceless": list(faceless), "no_pictures": others},
         f"{given.destination}: written; left out: {len(faceless)} pictures without a face, "
-        f"{others} files that are no such picture"
+        f"{others} files that are no such picture",
     )
     return 0

@@ -1,7 +1,16 @@
-"""``card``: the card of a generator, recognizer or dataset, from the results of a run."""
+"""Write the card of a generator, recognizer or dataset, from the results of a run.
+
+A dataset's lies beside its shards, with a page's address also as Croissant.
+
+python -m vec2face card generator out/generator
+python -m vec2face card recognizer out/recognizer --set generated
+python -m vec2face card dataset out/faces --url https://huggingface.co/datasets/me/faces
+"""
 
 import argparse
 from pathlib import Path
+
+from vec2face.cli.result import add_json, tell
 
 HELP = "the card of a generator, recognizer or dataset, from the results of a run"
 
@@ -17,6 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--reports", default="reports")
     parser.add_argument("--lock", default="dvc.lock")
     parser.add_argument("--citation", default="CITATION.cff")
+    add_json(parser)
 
 
 def run(given: argparse.Namespace) -> int:
@@ -33,6 +43,7 @@ def run(given: argparse.Namespace) -> int:
     run = Run.load(*map(Path, (given.params, given.reports, given.lock, given.citation)))
     licence = licence_of(run.p, given.license)
     text = card(given.kind, run, licence, given.set)
+    written: list[str] = []
     if given.kind == "dataset" and given.url:
         if not shards_of(given.folder):
             raise InputError(
@@ -40,8 +51,9 @@ def run(given: argparse.Namespace) -> int:
                 f"python -m vec2face convert data/generated {given.folder} --form webdataset"
             )
         write_json(metadata, croissant(Path(given.folder), run, licence, given.url))
-        print(f"{metadata}: written")
+        written.append(str(metadata))
     with whole_file(readme) as temporary:
         temporary.write_text(text)
-    print(f"{readme}: written")
+    written.append(str(readme))
+    tell(given, {"written": written}, *(f"{file}: written" for file in written))
     return 0

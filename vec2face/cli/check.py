@@ -1,7 +1,17 @@
-"""``check``: what a run of params.yaml lacks and will cost."""
+"""Say what a run of params.yaml lacks and will cost, before anything runs.
+
+The exit code is 1 if an input is missing or unusable.
+
+Examples:
+    python -m vec2face check
+    python -m vec2face check --params params/paper.yaml --tflops 150
+"""
 
 import argparse
+from dataclasses import asdict
 from pathlib import Path
+
+from vec2face.cli.result import add_json, tell
 
 HELP = "what a run of params.yaml lacks and will cost"
 
@@ -15,10 +25,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="10^12 operations a second that a device sustains; by default a guess: a GPU's, or "
         "those of this machine's cores if it has none and the world is not the paper's",
     )
+    add_json(parser)
 
 
 def run(given: argparse.Namespace) -> int:
-    """Check; the exit code is 1 if an input is missing or unusable."""
+    """Check."""
     from vec2face.config.params import Params  # noqa: PLC0415
     from vec2face.planning.check import expect, inspect, shortages, sustained  # noqa: PLC0415
     from vec2face.planning.reach import out_of_reach  # noqa: PLC0415
@@ -26,19 +37,24 @@ def run(given: argparse.Namespace) -> int:
 
     params = Params.load(given.params)
     distribution = Path(given.params).parent / "models/pca.npz"  # of a run of these parameters
-    for doubt in (*params.doubts(), *out_of_reach(params, distribution)):
-        print(doubt)
-    findings = inspect(params)
+    doubts = [*params.doubts(), *out_of_reach(params, distribution)]
+    lines, findings = list(doubts), inspect(params)
     for finding in findings:
         content = finding.content
         for named_already in (finding.key, finding.path):
             content = content.removeprefix(f"{named_already}: ")
         content = f": {content}" if content else ""
-        print(f"{finding.state:21} {finding.key} = {finding.path}{content}")
+        lines.append(f"{finding.state:21} {finding.key} = {finding.path}{content}")
     costs, assumed = expect(params)
-    print(f"\n{table(costs, sustained(params) if given.tflops is None else given.tflops)}")
-    for assumption in assumed:
-        print(assumption)
-    for shortage in shortages(costs):
-        print(f"short of {shortage}")
+    short = shortages(costs)
+    lines.append(f"\n{table(costs, sustained(params) if given.tflops is None else given.tflops)}")
+    lines += [*assumed, *(f"short of {shortage}" for shortage in short)]
+    result = {
+        "doubts": doubts,
+        "inputs": [asdict(finding) for finding in findings],
+        "costs": [asdict(cost) for cost in costs],
+        "assumed": assumed,
+        "short_of": short,
+    }
+    tell(given, result, *lines)
     return int(any(finding.bad for finding in findings))

@@ -1,17 +1,21 @@
-"""``convert``: write faces in another form."""
+"""Write faces in another form: records, the authors' LMDB, a folder of images, a FaceStore.
+
+python -m vec2face convert data/generated out/train.rec
+python -m vec2face convert data/subset train.lmdb --features data/features/train.npy
+python -m vec2face convert webface.lmdb faces --mask rows.npy
+"""
 
 import argparse
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from vec2face.faces.convert import FORMS, convert
-from vec2face.faces.reading import read_array
-from vec2face.faces.webdataset import SHARD, open_faces
+from vec2face.cli.result import add_json, tell
 
 MADE_BY = "python -m vec2face"
 HELP = "write faces in another form"
+# Those of vec2face.faces.convert and its webdataset, which are slow to import.
+FORMS = ("rec", "lmdb", "folder", "store", "webdataset")
+SHARD = 50_000
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,12 +31,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """Convert."""
+    from vec2face.faces.convert import convert  # noqa: PLC0415
+    from vec2face.faces.reading import read_array  # noqa: PLC0415
+    from vec2face.faces.webdataset import open_faces  # noqa: PLC0415
+
     source = open_faces(given.source, corrupt=given.corrupt, mask=given.mask)
-    features = None
-    if given.features:
-        features = read_array(Path(given.features))
-    convert(source, given.destination, features=features, **options(given))
-    return report(given.destination)
+    features = read_array(Path(given.features)) if given.features else None
+    skipped = convert(source, given.destination, features=features, **options(given))
+    return report(given, skipped)
 
 
 def add_destination(parser: argparse.ArgumentParser) -> None:
@@ -47,6 +53,7 @@ def add_destination(parser: argparse.ArgumentParser) -> None:
         "--shard", type=int, default=SHARD, help="images in each .tar of a webdataset"
     )
     parser.add_argument("--corrupt", choices=("stop", "skip"), default="stop")
+    add_json(parser)
 
 
 def options(given: argparse.Namespace) -> dict[str, Any]:
@@ -54,8 +61,15 @@ def options(given: argparse.Namespace) -> dict[str, Any]:
     return {"form": given.form, "corrupt": given.corrupt, "shard": given.shard, "made_by": MADE_BY}
 
 
-def report(destination: str) -> int:
-    """Print what was written."""
-    made = open_faces(destination, verify=False)
-    print(f"{destination}: {len(made)} images of {len(np.unique(made.labels))} people")
+def report(given: argparse.Namespace, skipped: list[str]) -> int:
+    """Tell what was written, and what was left out."""
+    import numpy as np  # noqa: PLC0415
+
+    from vec2face.faces.webdataset import open_faces  # noqa: PLC0415
+
+    made = open_faces(given.destination, verify=False)
+    people = len(np.unique(made.labels))
+    result = {"destination": given.destination, "images": len(made), "people": people}
+    line = f"{given.destination}: {len(made)} images of {people} people"
+    tell(given, result | {"skipped": skipped}, line)
     return 0

@@ -2,16 +2,16 @@
 
 from pathlib import Path
 
-from vec2face.runtime.files import InputError
-
 
 def check_new(path: str, *endings: str) -> None:
-    """Refuse a destination that exists, or whose name does not end in one of ``endings``.
+    """Refuse a destination that exists, or whose name does not end in one of ``endings``, if any.
 
     Raises:
         InputError: if so.
     """
-    if Path(path).suffix not in endings:
+    from vec2face.runtime.files import InputError  # noqa: PLC0415
+
+    if endings and Path(path).suffix not in endings:
         raise InputError(f"{path}: name it *{' or *'.join(endings)}, as its content is")
     if Path(path).exists():
         raise InputError(f"{path}: exists already; remove it or choose another name")

@@ -1,6 +1,13 @@
-"""``hashes``: what a generated set is made of, and a hash for each image."""
+"""Write what a generated set is made of, and a hash for each of its images.
+
+Whoever has these files makes any image again by ``remake``.
+
+python -m vec2face hashes data/generated hashes.txt
+"""
 
 import argparse
+
+from vec2face.cli.result import add_json, tell
 
 HELP = "what a generated set is made of, and a hash for each image"
 
@@ -10,6 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("store", help="the set, as stages/dataset.py left it")
     parser.add_argument("destination", help="a new text file of 33 bytes an image")
     add_places(parser)
+    add_json(parser)
 
 
 def add_places(parser: argparse.ArgumentParser) -> None:
@@ -33,7 +41,8 @@ def run(given: argparse.Namespace) -> int:
         raise InputError(f"{given.destination}: exists already; remove it or choose another name")
     origin = Origin(Params.load(given.params), Path(given.identities), Path(given.pca))
     write_hashes(given.destination, open_source(given.store), origin)
-    print(f"{given.destination}: {origin.images} images; ship it with")
-    for role, file in origin.inputs.items():
-        print(f"  {role}: {file}")
+    files = {role: str(file) for role, file in origin.inputs.items()}
+    result = {"destination": given.destination, "images": origin.images, "files": files}
+    line = f"{given.destination}: {origin.images} images; ship it with"
+    tell(given, result, line, *(f"  {role}: {file}" for role, file in files.items()))
     return 0

@@ -1,8 +1,12 @@
-"""``import-generator``: take over the authors' generator."""
+"""Take over the authors' generator: a checkpoint of theirs becomes a file of ours.
+
+python -m vec2face import-generator theirs.pth data/weights/vec2face.safetensors
+"""
 
 import argparse
 
 from vec2face.cli.destination import check_new
+from vec2face.cli.result import add_json, tell
 
 HELP = "take over the authors' generator"
 
@@ -14,6 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--heads", type=int, nargs=2, metavar=("ENCODER", "DECODER"), help="of an unusual width"
     )
+    add_json(parser)
 
 
 def run(given: argparse.Namespace) -> int:
@@ -22,5 +27,7 @@ def run(given: argparse.Namespace) -> int:
 
     check_new(given.destination, ".safetensors")
     heads = tuple(given.heads) if given.heads else None
-    print(f"{given.destination}: {import_generator(given.source, given.destination, heads)}")
+    config = import_generator(given.source, given.destination, heads)
+    result = {"destination": given.destination, "config": config.model_dump()}
+    tell(given, result, f"{given.destination}: {config}")
     return 0

@@ -1,9 +1,15 @@
-"""``remake``: images of a generated set again, by their numbers, checked by their hashes."""
+"""Make images of a generated set again, by their numbers, and check them by their hashes.
+
+python -m vec2face remake hashes.txt some --row 7 4711
+python -m vec2face remake hashes.txt data/generated
+"""
 
 import argparse
 from pathlib import Path
 
 from vec2face.cli.hashes import add_places
+from vec2face.cli.options import whole
+from vec2face.cli.result import add_json, tell
 
 HELP = "make images of a generated set again, and check them"
 
@@ -15,9 +21,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "destination", help="a new folder: of some images, or without --row a FaceStore of all"
     )
     parser.add_argument(
-        "--row", type=int, nargs="+", metavar="N", help="which, from 0; by default all"
+        "--row", type=whole, nargs="+", metavar="N", help="which, from 0; by default all"
     )
     add_places(parser)
+    add_json(parser)
 
 
 def run(given: argparse.Namespace) -> int:
@@ -45,5 +52,6 @@ def run(given: argparse.Namespace) -> int:
         ) as store:
             for row, jpeg in made:
                 store.append(jpeg, row // origin.images_per_identity)
-    print(f"{given.destination}: {len(rows)} images, each as its hash says")
+    result = {"destination": given.destination, "images": len(rows)}
+    tell(given, result, f"{given.destination}: {len(rows)} images, each as its hash says")
     return 0
