@@ -8,6 +8,7 @@
     python -m vec2face import-recognizer backbone.pth arcface_r100.safetensors
     python -m vec2face evaluate arcface_r100.safetensors data/benchmarks ijbb
     python -m vec2face check
+    python -m vec2face gate main
 
 A module has ``HELP``, ``add_arguments(parser)`` and ``run(given)``, which returns the exit code.
 Its slow imports stand in ``run``, so that a command loads only what it needs. Bad input ends a
@@ -24,6 +25,7 @@ from vec2face.cli import (
     convert,
     evaluate,
     export_generator,
+    gate,
     import_generator,
     import_recognizer,
     merge,
@@ -39,6 +41,7 @@ COMMANDS = {
     "import-recognizer": import_recognizer,
     "evaluate": evaluate,
     "check": check,
+    "gate": gate,
 }
 
 
