@@ -17,7 +17,7 @@ PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3 python;
 	"$$python" -c '$(FITS)' >/dev/null 2>&1 && { echo "$$python"; break; }; done)
 REQUIREMENTS = .venv/requirements.txt
 
-.PHONY: repro test rounding lint smoke seeds ladder env
+.PHONY: repro test rounding lint lock smoke seeds ladder env
 repro: env
 	dvc repro
 
@@ -34,7 +34,12 @@ lint: env
 	ruff format --check .
 	mypy
 
-# The pipeline of params/smoke.yaml, from nothing, in a clone that is thrown away.
+# Whether dvc.lock belongs to the parameters and the code; needs no data.
+lock: env
+	.ci/lock
+
+# The pipeline of params/smoke.yaml, from nothing, in a clone that is thrown away; and whether a
+# change makes its results worse.
 smoke: env
 	.ci/smoke
 

@@ -3,7 +3,7 @@
     python -m stages.report
 
 Reads what the other stages left in reports/, data/ and models/; writes reports/metrics.json,
-reports/tables/, reports/figures/ and reports/index.html.
+reports/run.json, reports/tables/, reports/figures/ and reports/index.html.
 """
 
 from pathlib import Path
@@ -22,6 +22,7 @@ from vec2face.report.figures import save
 from vec2face.report.page import page
 from vec2face.report.tables import flat_metrics, read_evaluation, read_json, tables
 from vec2face.runtime.files import whole_file, whole_folder, write_json
+from vec2face.runtime.machine import kind_of_processor
 
 
 def main() -> None:
@@ -37,6 +38,7 @@ def main() -> None:
     )
     metrics = flat_metrics(evaluation, *map(read_json, others))
     write_json(artifacts.metrics, metrics)
+    write_json(artifacts.metrics.with_name("run.json"), {"processor": kind_of_processor()})
 
     sets = (
         Faces.load(artifacts.subset, artifacts.train_features),

@@ -14,7 +14,7 @@ from vec2face.cli import main
 PLANS = ("dvc repro --dry --force", "dvc dag --mermaid")  # show the pipeline, and change nothing
 ELSEWHERE = {
     r"make test|\.ci/run|python -m tests\.fuzz": "these tests are what it runs",
-    r"make lint": ".ci/run does so",
+    r"make (lint|lock)": ".ci/run does so",
     r"make repro|dvc repro( [\w@<>/.:-]+)?|cp params/[\w<>]+\.yaml params\.yaml": (
         ".ci/smoke does so at params/smoke.yaml; the default takes 80 minutes, the paper's months"
     ),
@@ -35,12 +35,13 @@ ELSEWHERE = {
 def ours():
     """Return the arguments of all pages' commands that say all that they need, each once.
 
-    A mere mention has fewer than two arguments; ``weights`` is a word for many files.
+    A mere mention has fewer than two arguments; ``weights`` is a word for many files; revisions,
+    which ``gate`` compares, are in tests/report/test_revisions.py.
     """
     found = []
     for words in (words for page in PAGES for words in shown(page)):
         given = words[3:]
-        whole = given[:1] == ["check"] or (len(given) > 2 and "weights" not in given)
+        whole = given[:1] == ["check"] or (len(given) > 2 and not {"weights", "gate"} & {*given})
         if words[:3] == ["python", "-m", "vec2face"] and whole and given not in found:
             found.append(given)
     return found

@@ -1,6 +1,7 @@
 """The stages labels and leaks, and away_from, on small stand-ins of the stages before."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -8,14 +9,18 @@ import pytest
 import torch
 
 from stages import dataset, identities, labels, leaks, pca
-from tests.parameters import SMOKE, changed
+from tests.parameters import ROOT, SMOKE, changed
 from tests.stages.test_sampling import Recognizer, store
 from tests.test_docs import explained
+from vec2face.dataset import generate
 from vec2face.faces.benchmarks import save_benchmark
 from vec2face.faces.source import open_source
+from vec2face.faces.store_writer import FaceStoreWriter
 from vec2face.generator.network import Vec2Face
 from vec2face.recognizers.features import extract_rows
 from vec2face.recognizers.statistics import identity_means
+from vec2face.report.gate import Rules, decide
+from vec2face.report.results import Results
 from vec2face.runtime.files import InputError
 
 
@@ -88,6 +93,44 @@ def test_a_vector_of_a_stranger_fails_the_stage_and_the_report_names_it(folder):
     with pytest.raises(InputError, match=r"1 image vectors .* image 7 most \(to identity 5\)"):
         labels.main()
     assert report("labels")["vector_margin_pair"] == [7, 5]
+
+
+def keep(name, accuracy):
+    """Keep the results so far, with accuracies of a few pairs."""
+    marks = {b: {"accuracy": accuracy, "std": 0.08} for b in ("lfw", "cfp_fp", "calfw")}
+    roles = {"generated": marks, "real": marks, "untrained": marks}
+    Path("reports/evaluation.json").write_text(json.dumps(roles))
+    shutil.copytree("reports", f"{name}/reports")
+    shutil.copy("params.yaml", name)
+    return Results.read(Path(name), name)
+
+
+class Shuffled(FaceStoreWriter):
+    """Generation that gives images the labels of others."""
+
+    def append(self, image, label, feature=None):
+        super().append(image, (label + len(image)) % 8, feature)
+
+
+def test_the_gate_refuses_shuffled_labels_by_their_proof_and_lets_a_refactoring_pass(
+    folder, monkeypatch
+):
+    for stage in (pca, identities, dataset, labels):
+        stage.main()
+    base, rules = keep("base", 0.55), Rules.load(ROOT / "gate.yaml")
+    monkeypatch.setattr(generate, "BLOCK", 3)  # otherwise cut: the same but for rounding
+    dataset.main()
+    labels.main()
+    assert decide(base, keep("refactored", 0.55), rules).code == 0
+    monkeypatch.setattr(generate, "FaceStoreWriter", Shuffled)
+    dataset.main()
+    with pytest.raises(InputError, match="nearer to another identity"):
+        labels.main()
+    decision = decide(base, keep("shuffled", 0.53), rules)
+    assert decision.code == 1
+    found = {c.key: c.verdict for c in decision.comparisons}
+    assert found["mislabelled_vectors"] == "worse"
+    assert found["avg"] == "same"  # chance moves accuracies further than shuffled labels do
 
 
 def test_a_training_person_among_the_identities_is_counted(folder):
