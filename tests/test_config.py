@@ -10,6 +10,7 @@ from typing import get_args
 import numpy as np
 import pytest
 import yaml
+from dvc.utils.hydra import apply_overrides
 from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import ValidationError
@@ -43,6 +44,19 @@ def test_shipped_files_are_valid_and_have_the_same_keys(path):
     Params.load(path)
     wanted = set(keys(yaml.safe_load((ROOT / "params.yaml").read_text())))
     assert set(keys(yaml.safe_load(path.read_text()))) == wanted
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda p: p.stem)
+def test_an_experiment_changes_one_line_of_the_file(tmp_path, path):
+    """DVC writes the whole file anew for `-S`: it has to be laid out as DVC would lay it out."""
+    before = path.read_text().splitlines()
+    file = tmp_path / "params.yaml"
+    for changes in ([], ["tau=0.125"], ["sampling.seed=9"], ["attrop.groups.0.share=0.03"]):
+        file.write_text(path.read_text())
+        apply_overrides(file, changes)
+        after = file.read_text().splitlines()
+        changed = [(a, b) for a, b in zip(before, after, strict=True) if a != b]
+        assert len(changed) == len(changes), changed
 
 
 def sections(model=Section):
