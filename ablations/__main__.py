@@ -70,7 +70,7 @@ def with_seed(content: Mapping[str, Any], changes: Mapping[str, Any], seed: int)
 
 
 def metrics(root: Root) -> dict[str, float]:
-    """Return the metrics of a root, under their names in reports/metrics.json."""
+    """Return the metrics of a root, under their names in docs/measures.md."""
     evaluation = read_evaluation(root.folder / "reports/evaluation.json")
     others = ("sampling", "perturbation", "quality", "labels")
     return flat_metrics(evaluation, *(read_json(root.folder / f"reports/{o}.json") for o in others))
