@@ -54,8 +54,8 @@ HEADLINE = (
 )
 """What a person decides by, as DVC prints the keys of reports/metrics.json.
 
-A figure of another stage's file has that file's name before it. DVC would put the whole paths before
-a key that two files have.
+A figure of another stage's file has that file's name before it: DVC would put whole paths before a
+key that two files have.
 """
 
 PAPER = Path(__file__).parent / "paper"
