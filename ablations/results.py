@@ -78,7 +78,7 @@ def keep(path: Path, variant: str, seed: int, made: MadeOf, metrics: dict[str, f
 
 
 def metrics(root: Root, targets: Iterable[str]) -> dict[str, float]:
-    """Return what was measured in a root, under the names of reports/metrics.json, and vectors."""
+    """Return what was measured in a root, under the names of docs/measures.md, and vectors."""
     written = [root.folder / path for stage in root.needed(targets) for path in stage.writes]
     others = [p for p in written if p.parent.name == "reports" and p.suffix == ".json"]
     evaluation = root.folder / EVALUATION

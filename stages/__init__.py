@@ -1,5 +1,6 @@
 """The programs of the pipeline, one a stage of dvc.yaml, in the order of the flow."""
 
+import contextlib
 import logging
 import os
 import sys
@@ -8,7 +9,6 @@ from collections.abc import Callable
 from stages.artifacts import artifacts
 from vec2face.config.params import Params
 from vec2face.runtime.files import InputError, check_writable, sweep_killed
-from vec2face.runtime.resume import FinishedElsewhereError
 
 INTERRUPTED = 130
 """The exit code after Ctrl-C, as shells have it."""
@@ -29,7 +29,8 @@ def run(
     which lose what killed runs left there.
 
     With ``shared``, several processes may share the work (``vec2face.runtime.processes``);
-    ``units`` says into how many equal parts it falls.
+    ``units`` says into how many equal parts it falls. With ``VEC2FACE_WORKERS``, the stage keeps to
+    a part of the machine (``vec2face.runtime.places``).
     """
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
     try:
@@ -39,12 +40,17 @@ def run(
         for folder in artifacts.folders:
             check_writable(folder)
             sweep_killed(folder)
-        if shared:
-            from vec2face.runtime.processes import launch  # noqa: PLC0415 - torch, where it is needed
+        with contextlib.ExitStack() as stack:
+            if "VEC2FACE_WORKERS" in os.environ:
+                from vec2face.runtime.places import place  # noqa: PLC0415 - torch, where it is needed
 
-            launch(main, *arguments, units=units() if units else None)
-        else:
-            main(*arguments)
+                stack.enter_context(place(artifacts.work / "places"))
+            if shared:
+                from vec2face.runtime.processes import launch  # noqa: PLC0415 - likewise
+
+                launch(main, *arguments, units=units() if units else None)
+            else:
+                main(*arguments)
     except InputError as error:
         sys.exit(f"error: {error}")
     except MemoryError as error:
@@ -55,5 +61,3 @@ def run(
     except KeyboardInterrupt:
         print("interrupted: run it again to go on from here", file=sys.stderr)
         sys.exit(INTERRUPTED)
-    except FinishedElsewhereError as finished:
-        logging.getLogger(__name__).info(finished)

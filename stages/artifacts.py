@@ -17,8 +17,10 @@ class Artifacts:
         data, models, reports = root / "data", root / "models", root / "reports"
         self.root = root
         self.params = root / "params.yaml"
-        # Unfinished work, which can be made again.
-        self.work = Path(os.environ.get("VEC2FACE_WORK", root / "work"))
+        # Unfinished work, which can be made again. DVC names the repository's own folder also to an
+        # experiment in a temporary copy of it; so the work outlives the copy, and another finds it.
+        home = Path(os.environ.get("DVC_ROOT", root))
+        self.work = Path(os.environ.get("VEC2FACE_WORK", home / "work"))
         self.code = data / "code"  # code
 
         self.subset = data / "subset"  # subset

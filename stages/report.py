@@ -20,7 +20,7 @@ from vec2face.identities.pca import PCA
 from vec2face.report.contents import Faces, contact_sheets, numbers
 from vec2face.report.figures import save
 from vec2face.report.page import page
-from vec2face.report.tables import flat_metrics, read_evaluation, read_json, tables
+from vec2face.report.tables import flat_metrics, headline, read_evaluation, read_json, tables
 from vec2face.runtime.files import whole_file, whole_folder, write_json
 from vec2face.runtime.machine import kind_of_processor
 
@@ -37,7 +37,7 @@ def main() -> None:
         artifacts.leaks,
     )
     metrics = flat_metrics(evaluation, *map(read_json, others))
-    write_json(artifacts.metrics, metrics)
+    write_json(artifacts.metrics, headline(metrics, p.training_sets))
     write_json(artifacts.metrics.with_name("run.json"), {"processor": kind_of_processor()})
 
     sets = (

@@ -14,6 +14,7 @@ from vec2face.cli import main
 PLANS = ("dvc repro --dry --force", "dvc dag --mermaid")  # show the pipeline, and change nothing
 ELSEWHERE = {
     r"make test|\.ci/run|python -m tests\.fuzz": "these tests are what it runs",
+    r"dvc (add|config) .*": "of a user's own repository; DVC's tests have them",
     r"make (lint|lock)": ".ci/run does so",
     r"make repro|dvc repro( [\w@<>/.:-]+)?|cp params/[\w<>]+\.yaml params\.yaml": (
         ".ci/smoke does so at params/smoke.yaml; the default takes 80 minutes, the paper's months"

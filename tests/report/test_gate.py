@@ -13,7 +13,7 @@ from tests.test_docs import explained
 from vec2face.report.comment import markdown, parameter_changes, plain, write
 from vec2face.report.gate import Rules, decide, errors_over_folds
 from vec2face.report.results import Made, Results, flattened
-from vec2face.report.tables import STANDARD, average, flat_metrics, recovery
+from vec2face.report.tables import HEADLINE, STANDARD, average, flat_metrics, recovery
 from vec2face.runtime.files import InputError
 
 RULES = Rules.load(ROOT / "gate.yaml")
@@ -35,6 +35,12 @@ def run(evaluated, name="run", *, proof=0, others=None, deviations=None, **chang
     metrics = flat_metrics(evaluated, {"mislabelled_vectors": proof, **(others or {})})
     usual = Results(name, SMOKE, evaluated, metrics, deviations or {}, "one", {}, Path("none"))
     return dataclasses.replace(usual, **changes)
+
+
+def test_what_is_judged_stands_in_the_headline():
+    """But for AttrOP's figures, whose names depend on the groups."""
+    shown = {name.rpartition(".")[2] for name in HEADLINE}
+    assert {name for name in RULES.metrics if not name.startswith("attrop_")} <= shown
 
 
 def verdicts(decision):

@@ -12,6 +12,7 @@ from vec2face.report.tables import (
     STANDARD,
     average,
     flat_metrics,
+    headline,
     paper_table,
     read_evaluation,
     recovery,
@@ -82,6 +83,19 @@ def test_other_numbers_join_and_text_does_not() -> None:
     assert flat_metrics({}, others, {"images": 7}) == {"separated_share": 0.5, "images": 7}
     with pytest.raises(InputError, match="'lfw'"):
         flat_metrics({"generated": results({"lfw": 60})}, {"lfw": 1.0})
+
+
+def test_the_headline_holds_averages_and_says_whose_the_rest_is() -> None:
+    metrics = flat_metrics(FULL | {"dcface": results({"lfw": 70})}, {"mislabelled_share": 0.5})
+    assert headline(metrics, ["generated", "real", "dcface"]) == {
+        "avg": 73,
+        "real_avg": 90,
+        "untrained_avg": 54,
+        "dcface_avg": 70,
+        "recovery": metrics["recovery"],
+        "recovery_over_untrained": metrics["recovery_over_untrained"],
+        "labels": {"mislabelled_share": 0.5},
+    }
 
 
 @pytest.mark.parametrize("accuracy", [85.0, -0.1, None, "0.9"])

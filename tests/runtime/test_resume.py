@@ -12,7 +12,7 @@ from tests import ranks
 from vec2face.faces.images import encode
 from vec2face.faces.store_writer import FaceStoreWriter
 from vec2face.runtime import resume as module
-from vec2face.runtime.resume import FinishedElsewhereError, resume, state
+from vec2face.runtime.resume import resume, state
 
 
 def folder_of(root, *arguments, stage="pca"):
@@ -54,7 +54,7 @@ def test_finished_work_is_removed_and_unfinished_is_kept(tmp_path):
         assert (work / "part").exists()
 
 
-def test_a_store_a_folder_and_a_file_have_states(tmp_path):
+def test_a_store_a_folder_and_a_file_have_states(tmp_path, monkeypatch):
     for seed in (0, 1):
         with FaceStoreWriter(tmp_path / f"{seed}", image_size=8, seed=0, made_by="test") as store:
             store.append(encode(np.full((8, 8, 3), 100 * seed, np.uint8)), 0)
@@ -63,6 +63,11 @@ def test_a_store_a_folder_and_a_file_have_states(tmp_path):
     (tmp_path / "folder/inner/a.jpg").write_bytes(b"12")
     before = state(tmp_path / "folder")
     assert state(tmp_path / "folder") == before
+    os.utime(tmp_path / "folder/inner/a.jpg", (0, 0))  # as a copy in another workspace has it
+    assert state(tmp_path / "folder") == before
+    monkeypatch.setattr(module, "LARGE", 1)
+    assert state(tmp_path / "folder") != before
+    before = state(tmp_path / "folder")
     (tmp_path / "folder/inner/b.jpg").write_bytes(b"12")
     assert state(tmp_path / "folder") != before
     assert state(tmp_path / "nothing") is None
@@ -89,26 +94,37 @@ def wait_for(root, say):
     lock = fcntl.flock
 
     def told(file, operation):
-        if not operation & fcntl.LOCK_NB:
+        if operation == fcntl.LOCK_EX:
             say.send("waiting")
         lock(file, operation)
 
     fcntl.flock = told
-    try:
-        with resume("pca", 1, root=root) as work:
-            say.send([path.name for path in work.iterdir()])
-    except FinishedElsewhereError:
-        say.send("finished")
+    with resume("pca", 1, root=root) as work:
+        say.send([path.name for path in work.iterdir()])
 
 
-def test_the_second_of_two_runs_finds_the_work_done(tmp_path, holder):
+@pytest.mark.parametrize("runs", [1, 2])
+def test_who_waits_finds_finished_work_and_the_last_removes_it(tmp_path, holder, runs):
     process, holding = holder
     here, there = multiprocessing.Pipe()
-    (second,) = ranks.start(wait_for, tmp_path, there)
-    assert here.recv() == "waiting"
+    waiting = [ranks.start(wait_for, tmp_path, there)[0] for _ in range(runs)]
+    assert [here.recv() for _ in waiting] == ["waiting"] * runs
     holding.send("end")
-    assert here.recv() == "finished"
-    assert ranks.finish([process, second]) == [0, 0]
+    assert all("part" in here.recv() for _ in waiting)
+    assert ranks.finish([process, *waiting]) == [0] * (1 + runs)
+    assert not list(tmp_path.iterdir())
+
+
+def begin(root):
+    for _ in range(5):
+        with resume("pca", 1, root=root) as work:
+            assert not (work / "mine").exists()
+            (work / "mine").touch()
+            (work / "mine").unlink()
+
+
+def test_runs_that_come_and_go_never_share_a_folder(tmp_path):
+    assert ranks.finish([ranks.start(begin, tmp_path)[0] for _ in range(3)]) == [0] * 3
     assert not list(tmp_path.iterdir())
 
 

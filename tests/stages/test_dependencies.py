@@ -55,6 +55,16 @@ def test_paths_of_dvc_yaml_are_the_artefacts():
     assert named - {"stages", "vec2face", *known} == set()
 
 
+def test_experiments_in_copies_find_the_work_of_the_repository(tmp_path, monkeypatch):
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+    monkeypatch.delenv("VEC2FACE_WORK", raising=False)
+    assert Artifacts(tmp_path / "copy").work == tmp_path / "copy/work"
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))  # as DVC sets it for the stages of a copy
+    assert Artifacts(tmp_path / "copy").work == tmp_path / "work"
+    monkeypatch.setenv("VEC2FACE_WORK", str(tmp_path / "elsewhere"))
+    assert Artifacts(tmp_path / "copy").work == tmp_path / "elsewhere"
+
+
 def test_dvc_yaml_names_no_module():
     assert "vec2face/" not in (ROOT / "dvc.yaml").read_text()
     assert "stages/" not in (ROOT / "dvc.yaml").read_text()

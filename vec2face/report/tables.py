@@ -1,15 +1,16 @@
 """Numbers for readers: the flat metrics of a run and tables in the layout of the paper.
 
 What other stages measured (accuracies, separation, reconstruction) is gathered into one flat
-dictionary for DVC, and into tables that keep our rows apart from the paper's: a run on rendered
-faces or on a few thousand photographs is no result beside one million images of WebFace4M.
+dictionary, of which reports/metrics.json has the headline, and into tables that keep our rows apart
+from the paper's: a run on rendered faces or on a few thousand photographs is no result beside one
+million images of WebFace4M.
 """
 
 import csv
 import io
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,27 @@ TITLES = {
     "sllfw": "SLLFW",
     "doppelver": "DoppelVer",
 }
+
+HEADLINE = (
+    "avg",
+    "real_avg",
+    "untrained_avg",
+    "recovery",
+    "recovery_over_untrained",
+    "quality.separated_share",
+    "quality.second_separated_share",
+    "quality.second_reconstruction_cosine",
+    "labels.mislabelled_vectors",
+    "labels.mislabelled_share",
+    "leaks.leak_identity_training_flagged",
+    "leaks.leak_image_training_flagged",
+    "leaks.membership_auc",
+)
+"""What a person decides by, as DVC prints the keys of reports/metrics.json.
+
+A figure of another stage's file has that file's name before it: DVC would put whole paths before a
+key that two files have.
+"""
 
 PAPER = Path(__file__).parent / "paper"
 
@@ -160,6 +182,25 @@ def flat_metrics(
                 raise InputError(f"two stages report a metric called {key!r}; rename one of them")
             metrics[key] = round(value, digits) if isinstance(value, float) else value
     return metrics
+
+
+def headline(metrics: Mapping[str, float], trained: Iterable[str] = ()) -> dict[str, Any]:
+    """Choose ``HEADLINE`` from flat metrics, and the average of each set that was trained on.
+
+    Args:
+        metrics: the flat metrics; what was not measured is absent.
+        trained: names of the training sets.
+
+    Returns:
+        As reports/metrics.json has it: ``{"avg": ..., "labels": {"mislabelled_share": ...}, ...}``.
+    """
+    found: dict[str, Any] = {}
+    for name in dict.fromkeys([*HEADLINE, *(f"{role.prefix}avg" for role in in_order(trained))]):
+        file, _, key = name.rpartition(".")
+        if key in metrics:
+            place = found.setdefault(file, {}) if file else found
+            place[key] = metrics[key]
+    return found
 
 
 def paper_table(number: int) -> pd.DataFrame:

@@ -101,10 +101,15 @@ def threads() -> int:
     Raises:
         InputError: a bad number.
     """
-    return _number("VEC2FACE_THREADS", cores())
+    return number("VEC2FACE_THREADS", cores())
 
 
-def _number(variable: str, default: int) -> int:
+def number(variable: str, default: int) -> int:
+    """Return the number from 1 that an environment variable has.
+
+    Raises:
+        InputError: it has something else.
+    """
     value = os.environ.get(variable) or str(default)
     if not value.isdecimal() or int(value) == 0:
         raise InputError(f"{variable}: a number from 1, not {value!r}")
@@ -114,7 +119,7 @@ def _number(variable: str, default: int) -> int:
 @contextlib.contextmanager
 def join() -> Iterator[Group]:
     """Meet the other processes, if torchrun started any, and leave them at the end."""
-    if not _started_by_torchrun():
+    if not started_by_torchrun():
         yield processes()
         return
     if sys.platform == "linux":
@@ -147,7 +152,7 @@ def launch(main: Callable[..., None], *arguments: str, units: int | None = None)
     Raises:
         InputError: a bad variable, or SLURM has started several processes without torchrun.
     """
-    command = [] if _started_by_torchrun() else starter(units)
+    command = [] if started_by_torchrun() else starter(units)
     if not command:
         with join():
             main(*arguments)
@@ -190,14 +195,15 @@ def starter(units: int | None = None) -> list[str]:
             raise InputError(f"VEC2FACE_LAUNCH: {error}") from error
     gpus = range(1, max(1, torch.cuda.device_count()) + 1)
     usual = max(n for n in gpus if units is None or units % n == 0)
-    count = _number("VEC2FACE_PROCESSES", usual)
+    count = number("VEC2FACE_PROCESSES", usual)
     if count == 1:
         return []
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--no-python"]
     return [*torchrun, f"--nproc-per-node={count}"]
 
 
-def _started_by_torchrun() -> bool:
+def started_by_torchrun() -> bool:
+    """Tell whether this is one of several processes that torchrun has started."""
     return "RANK" in os.environ and "WORLD_SIZE" in os.environ
 
 

@@ -1,4 +1,4 @@
-"""Unfinished work: where a stage keeps it, how a rerun finds it, and that only one run has it.
+"""Unfinished work: where a stage keeps it, how a rerun finds it, and that one run at a time has it.
 
     with resume("features", settings={"size": 56}, inputs=[path]) as work:
         ...  # finished parts lie in ``work``; a rerun takes them as they are
@@ -9,6 +9,7 @@ folder holds nothing that cannot be made again, and it is removed when the stage
 """
 
 import contextlib
+import errno
 import fcntl
 import json
 import logging
@@ -25,13 +26,9 @@ from vec2face.runtime.processes import processes
 
 log = logging.getLogger(__name__)
 
-MADE_OF = "made_of.json"
-LARGE = 4 * 2**30
-"""Files of more bytes are told apart by size and time instead of content."""
-
-
-class FinishedElsewhereError(Exception):
-    """Another run of the same work finished it while this one waited."""
+MADE_OF, LOCK, AWAITED = "made_of.json", "lock", "awaited"
+LARGE, MANY = 4 * 2**30, 1000
+"""What has more bytes, or more files, is told apart by sizes and times instead of content."""
 
 
 @contextlib.contextmanager
@@ -40,44 +37,44 @@ def resume(
 ) -> Iterator[Path]:
     """Yield the folder of a stage's work; remove it at the end, unless an error ends the block.
 
-    Every process of the group enters it and gets the same folder. Where another run has the folder,
-    this one waits until that has ended.
+    Every process of the group enters it and gets the same folder. Where another run has it, this
+    one waits until that has ended, and finds what that has finished: the other one may have run in
+    another workspace, whose outputs are not here.
 
     Args:
         stage: its program's name in ``stages/``; the code counts that it reaches.
         settings: the parameters that the result depends on, as plain JSON.
         inputs: files and folders it depends on; see ``state``.
         root: where work folders live.
-
-    Raises:
-        FinishedElsewhereError: the run that this one waited for has done all of it.
     """
     group = processes()
     with contextlib.ExitStack() as stack:
         folder = None
-        if group.main:
-            folder = stack.enter_context(_held(_folder(stage, settings, inputs, Path(root))))
+        while group.main and folder is None:
+            found = _folder(stage, settings, inputs, Path(root))
+            if _hold(found, stack):
+                folder = found
         folder = group.gather(folder)[0]
-        if folder is None:
-            raise FinishedElsewhereError(f"{stage}: the other run has finished this work")
         yield folder
         group.wait()
-        if group.main:
-            shutil.rmtree(folder)
+        if group.main and not _awaited(folder):
+            shutil.rmtree(folder.rename(_aside(folder)))  # nobody is to find a part of it
 
 
 def state(path: Path | str) -> Any:
     """Tell two states of an input apart, as plain JSON, without reading very much.
 
     A FaceStore has the checksum of its manifest, which has those of the store. A file has its own,
-    a very large one its size and time of change, like the files of any other folder.
+    like the files of any other folder; what is large has sizes and times of change.
     """
     path = Path(path)
     if (path / "manifest.json").is_file():
         return sha256(path / "manifest.json")
     if path.is_dir():
         files = sorted(file for file in path.rglob("*") if file.is_file())
-        return [[file.relative_to(path).as_posix(), *_size_and_time(file)] for file in files]
+        large = len(files) > MANY or sum(file.stat().st_size for file in files) > LARGE
+        of = _size_and_time if large else sha256
+        return [[file.relative_to(path).as_posix(), of(file)] for file in files]
     if not path.is_file():
         return None
     if path.stat().st_size > LARGE:
@@ -101,7 +98,7 @@ def _folder(stage: str, settings: Any, inputs: Sequence[Path | str], root: Path)
     }
     made_of = json.loads(json.dumps(made_of))
     folder = root / f"{stage}-{fingerprint(made_of)}"
-    if (folder / MADE_OF).is_file():
+    if folder.is_dir():
         return folder
     for other in sorted(root.glob(f"{stage}-*/{MADE_OF}")):
         try:
@@ -109,29 +106,55 @@ def _folder(stage: str, settings: Any, inputs: Sequence[Path | str], root: Path)
         except (OSError, ValueError, RecursionError):
             changed = ["what it says of itself, which is damaged"]
         log.warning(
-            "%s was left by another run of this stage, which differs in %s; this one starts "
-            "afresh in %s. Delete what you no longer need.",
+            "%s is of another run of this stage, which differs in %s; this one starts afresh in "
+            "%s. Delete what no run needs any more.",
             *(other.parent, ", ".join(changed[:5]), folder),
         )
-    write_json(folder / MADE_OF, made_of)
+    # At once with what is in it: another run may have the folder, and remove it, at any time.
+    new = _aside(folder)
+    try:
+        write_json(new / MADE_OF, made_of)
+        new.rename(folder)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):  # else another run made it
+            raise
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
     return folder
 
 
-@contextlib.contextmanager
-def _held(folder: Path) -> Iterator[Path | None]:
-    """Hold a work folder against other runs; yield None if one was waited for that removed it."""
-    with (folder / "lock").open("a+", errors="replace") as lock:
+def _aside(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.{os.getpid()}.partial")
+
+
+def _hold(folder: Path, stack: contextlib.ExitStack) -> bool:
+    """Lock a work folder until the stack ends; return False if another run has removed it."""
+    try:
+        lock = stack.enter_context((folder / LOCK).open("a+", errors="replace"))
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            lock.seek(0)
-            log.warning("%s: waiting for another run of this work (%s)", folder, lock.read(200))
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            if not (folder / "lock").exists():
-                yield None
-                return
-        _sign(lock)
-        yield folder
+            with (folder / AWAITED).open("a") as awaited:
+                fcntl.flock(awaited, fcntl.LOCK_SH)
+                lock.seek(0)
+                log.warning("%s: waiting for another run of this work (%s)", folder, lock.read(200))
+                fcntl.flock(lock, fcntl.LOCK_EX)
+        if not os.path.samestat(os.fstat(lock.fileno()), (folder / LOCK).stat()):
+            return False
+    except FileNotFoundError:
+        return False
+    _sign(lock)
+    return True
+
+
+def _awaited(folder: Path) -> bool:
+    """Tell whether another run waits for a folder that this one holds; that one will remove it."""
+    with (folder / AWAITED).open("a") as awaited:
+        try:
+            fcntl.flock(awaited, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
 
 
 def _sign(lock: TextIO) -> None:
