@@ -121,6 +121,8 @@ TOGETHER = [
     ({"fr__batch": 6464, "fr__micro_batch": 64, "images_per_identity": 13}, "fr.batch"),
     ({"fr__warmup": 10.5}, "fr.warmup"),
     ({"fr__margin": 1.6}, "fr.margin"),
+    ({"fr__head": "sphereface", "fr__margin": 0.3}, "fr.margin: from 1 to 4"),
+    ({"fr__head": "sphereface", "fr__margin": 5}, "fr.margin: from 1 to 4"),
     ({"training__micro_batch": 5}, "training.micro_batch: 5 does not divide"),
     ({"training__betas": [1, 1]}, "training.betas.0"),
     ({"training__masks": {"minimum": 0.9, "maximum": 0.8, "mean": 0.85}}, "training.masks"),

@@ -211,9 +211,11 @@ class RecognizerConfig(Section):
     backbone: Backbone
     widths: tuple[Size, ...]  # channels of an IResNet's four stages; empty for the backbone's own
     embedding: Size  # length of the embedding
-    head: Literal["arcface", "cosface", "magface"]
+    head: Literal["arcface", "cosface", "magface", "adaface", "curricularface", "sphereface"]
     scale: Positive  # factor on the cosines
-    margin: Weight  # radians of arcface and magface (its lowest), a cosine of cosface
+    # Radians of arcface, curricularface and magface (its lowest), a cosine of cosface, both of
+    # adaface; of sphereface the factor of the angle, at least 1.
+    margin: Weight
     epochs: Count  # passes over the images
     batch: Several  # images in a step, of all processes together; an epoch's rest is left out
     # Images that batch norms see together; null for the whole batch. Processes share the
