@@ -40,10 +40,10 @@ def main() -> None:
     benchmarks = find_benchmarks(Path(p.paths.benchmarks))
     subset = open_source(artifacts.subset, verify=processes().main)
     recognizers = open_recognizers(trained, given, subset, p.image_size, p.fr_seed)
-    settings = [list(p.training_sets), p.fr_seed, p.image_size]
+    settings = [list(p.training_sets), p.fr_seed, p.image_size, p.evaluation.flip]
     inputs = [artifacts.subset, *trained.values(), *given.values()]
     with resume("evaluate", settings, inputs, artifacts.work) as work:
-        evaluation, roc = compare(recognizers, benchmarks, work)
+        evaluation, roc = compare(recognizers, benchmarks, work, flip=p.evaluation.flip)
         if processes().main:
             write_json(artifacts.evaluation, evaluation)
             with whole_file(artifacts.roc) as temporary:

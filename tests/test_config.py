@@ -103,6 +103,7 @@ def load(tmp_path):
         ({"generator__channels": [4, 8]}, "generator.channels"),
         ({"training_sets": {"generated": "a"}}, "training_sets.*real"),
         ({"training_sets": {"generated": "a", "real": "b", "../x": "c"}}, "training_sets"),
+        ({"evaluation__flip": "often"}, "evaluation.flip"),
     ],
 )
 def test_a_bad_value_is_an_error_that_names_the_key(load, changes, named):

@@ -17,6 +17,7 @@ from vec2face.config.bounds import Count, Name, Place, Positive, Seed, Several, 
 from vec2face.config.document import read_yaml
 from vec2face.config.sections import (
     Certificates,
+    Evaluation,
     GeneratorConfig,
     Paths,
     RecognizerConfig,
@@ -70,6 +71,7 @@ class Params(Section):
     certificates: Certificates
     training_sets: dict[Name, Place]  # name -> store that a recognizer is trained on
     fr: RecognizerConfig
+    evaluation: Evaluation
     estimators: dict[Name, EstimatorConfig]  # of attributes, by name
     rendered: Rendered
 

@@ -237,6 +237,12 @@ class RecognizerConfig(Section):
     released: StrictBool
 
 
+class Evaluation(Section):
+    """How recognizers are compared on the benchmarks."""
+
+    flip: StrictBool  # whether a picture's embedding is added to its mirror image's
+
+
 class RenderedStore(Section):
     """One rendered store of faces."""
 

@@ -303,6 +303,9 @@ def pipeline_cost(
             cpu_flop=2 * 512.0 * (made + 2 * p.identities) * real,
         ),
         StageCost(
-            "evaluate", 2 * benchmark_images * ((1 + len(p.training_sets)) * fr.forward + judges)
+            "evaluate",
+            (1 + p.evaluation.flip)
+            * benchmark_images
+            * ((1 + len(p.training_sets)) * fr.forward + judges),
         ),
     ]
