@@ -103,6 +103,9 @@ def load(tmp_path):
         ({"generator__channels": [4, 8]}, "generator.channels"),
         ({"training_sets": {"generated": "a"}}, "training_sets.*real"),
         ({"training_sets": {"generated": "a", "real": "b", "../x": "c"}}, "training_sets"),
+        ({"masked_sets": {"real": {"path": "a", "rows": "b"}}}, "masked_sets: real is in training"),
+        ({"masked_sets": {"second": {"path": "a", "rows": "b"}}}, "masked_sets.*another recog"),
+        ({"masked_sets": {"x": {"path": "a"}}}, "masked_sets.x.rows"),
         ({"evaluation__flip": "often"}, "evaluation.flip"),
     ],
 )
@@ -308,6 +311,9 @@ def test_doubtful_choices_are_named_and_allowed(load):
     sets = {"generated": "data/generated", "real": "data/./generated", "own": "own"}
     (twice,) = load(training_sets=sets).doubts()
     assert twice == "training_sets.real: the same as training_sets.generated"
+    sets["real"] = "real"
+    masked = {name: {"path": "own", "rows": f"{name}.npy"} for name in ("one", "other")}
+    assert not list(load(training_sets=sets, masked_sets=masked).doubts())
     (many,) = load(fr__batch=10**9).doubts()
     assert many.startswith("fr.batch: 1000000000 is above the 6400 images")
     (unused,) = load(sampling={**SMOKE.sampling.model_dump(), "released": True}).doubts()

@@ -243,6 +243,13 @@ class Evaluation(Section):
     flip: StrictBool  # whether a picture's embedding is added to its mirror image's
 
 
+class MaskedSet(Section):
+    """A training set of which some rows count."""
+
+    path: Place  # faces, in any form of docs/formats.md
+    rows: Place  # an .npy of row positions, each once, in any order
+
+
 class RenderedStore(Section):
     """One rendered store of faces."""
 
