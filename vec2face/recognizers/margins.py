@@ -188,7 +188,10 @@ class MagFaceHead(MarginHead):
 
 
 class SphereFaceHead(MarginHead):
-    """SphereFace with features of one length, so that the scale counts as in the other heads."""
+    """SphereFace with features of one length, so that the scale counts as in the other heads.
+
+    The code released with Vec2Face takes cos(m theta) at all angles, which rises beyond pi / m.
+    """
 
     def with_margin(self, cosine: Tensor, quality: Tensor) -> Tensor:
         """Return psi = (-1)^k cos(m theta) - 2 k, k the whole part of m theta / pi."""

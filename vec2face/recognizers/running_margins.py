@@ -14,7 +14,10 @@ from torch import Tensor
 from vec2face.recognizers.margins import MarginHead, Total, inside
 
 FOLLOWED = 0.01
-"""What a micro-batch counts in the running means."""
+"""What a micro-batch counts in the running means, in both papers.
+
+In the code released with Vec2Face, AdaFace's counts 1: there is no memory of earlier ones.
+"""
 
 
 class RunningHead(MarginHead):
