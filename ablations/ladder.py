@@ -23,8 +23,8 @@ from vec2face.config.params import Params
 from vec2face.dataset.generate import BLOCK, generate, generate_images
 from vec2face.dataset.perturbation import Perturbation
 from vec2face.faces.images import encode
+from vec2face.faces.masked import open_readable_set
 from vec2face.faces.reading import read_array
-from vec2face.faces.source import open_readable
 from vec2face.faces.store_writer import FaceStoreWriter
 from vec2face.faces.subset import whole_people
 from vec2face.generator.inference import arrange_for_inference
@@ -58,13 +58,18 @@ def write_sets(p: Params, folder: Path) -> Path:
     Returns:
         Their folder, in ``folder``: named by all that they are made of.
     """
-    faces, recognizer = Path(p.training_sets[REAL]), Path(p.paths.recognizer)
-    generator_file = Path(p.paths.generator)
-    inputs = [faces, recognizer, artifacts.pca, generator_file]
+    faces, mask = p.sets[REAL]
+    recognizer, generator_file = Path(p.paths.recognizer), Path(p.paths.generator)
+    inputs: list[Path | str] = [
+        *filter(None, [faces, mask]),
+        recognizer,
+        artifacts.pca,
+        generator_file,
+    ]
     code = [code_of("dataset"), Path(__file__)]
     settings = p.model_dump(mode="json", include=SETTINGS)
     folder /= fingerprint(settings, [state(path) for path in inputs], *code)
-    source = open_readable(faces, corrupt=p.subset.corrupt)
+    source = open_readable_set(faces, mask, corrupt=p.subset.corrupt)
     extract_to(folder / "features.npy", open_recognizer(recognizer), source)
     rows = whole_people(source.labels, p.identities * p.images_per_identity, seed=p.seed)
     features = np.array(read_array(folder / "features.npy")[rows])

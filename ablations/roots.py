@@ -53,7 +53,9 @@ def overridden(content: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[s
         place = result
         for name in above:
             place = place.get(name) if isinstance(place, dict) else None
-        if not isinstance(place, dict) or (last not in place and above != ["training_sets"]):
+        if not isinstance(place, dict) or (
+            last not in place and above not in (["training_sets"], ["masked_sets"])
+        ):
             raise InputError(f"{key}: params.yaml has no such key")
         place[last] = value
     return result

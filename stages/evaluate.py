@@ -28,22 +28,22 @@ log = logging.getLogger(__name__)
 def main() -> None:
     """Evaluate."""
     p = Params.load(artifacts.params)
-    trained = {name: artifacts.recognizer(name) for name in p.training_sets}
+    trained = {name: artifacts.recognizer(name) for name in p.sets}
     given = {
         "estimator": Path(p.paths.recognizer),
         "second": Path(p.paths.second_recognizer),
     }
     if processes().main:
-        curves = [artifacts.recognizer_curve(name) for name in p.training_sets]
+        curves = [artifacts.recognizer_curve(name) for name in p.sets]
         remove(artifacts.recognizers.glob("*.safetensors"), [*trained.values(), *given.values()])
         remove(artifacts.curves.glob("fr_*.csv"), curves)
     benchmarks = find_benchmarks(Path(p.paths.benchmarks))
     subset = open_source(artifacts.subset, verify=processes().main)
     recognizers = open_recognizers(trained, given, subset, p.image_size, p.fr_seed)
-    settings = [list(p.training_sets), p.fr_seed, p.image_size]
+    settings = [list(p.sets), p.fr_seed, p.image_size, p.evaluation.flip]
     inputs = [artifacts.subset, *trained.values(), *given.values()]
     with resume("evaluate", settings, inputs, artifacts.work) as work:
-        evaluation, roc = compare(recognizers, benchmarks, work)
+        evaluation, roc = compare(recognizers, benchmarks, work, flip=p.evaluation.flip)
         if processes().main:
             write_json(artifacts.evaluation, evaluation)
             with whole_file(artifacts.roc) as temporary:
@@ -55,7 +55,7 @@ def remove(found: Iterable[Path], but: Iterable[Path]) -> None:
     needed = {path.resolve() for path in but}
     for path in found:
         if path.resolve() not in needed:
-            log.warning("%s: its set is not in training_sets; removed (DVC's cache has it)", path)
+            log.warning("%s: no training set has that name; removed (DVC's cache has it)", path)
             path.unlink()
 
 

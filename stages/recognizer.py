@@ -3,15 +3,15 @@
     python -m stages.recognizer generated
     python -m stages.recognizer real
 
-Reads the faces that params call ``training_sets.<set>``, in any form that ``open_source`` knows;
-writes models/fr/<set>.safetensors and the loss curve reports/curves/fr_<set>.csv. A killed run
-continues. Several processes share it (VEC2FACE_PROCESSES, VEC2FACE_LAUNCH; see
-vec2face/runtime/processes.py) if their number divides that of the micro-batches, or a micro-batch.
+Reads the faces that params call ``training_sets.<set>``, in any form that ``open_source`` knows, or
+those rows of ``masked_sets.<set>.path`` that its ``rows`` name; writes models/fr/<set>.safetensors
+and the loss curve reports/curves/fr_<set>.csv. A killed run continues. Several processes share it
+(VEC2FACE_PROCESSES, VEC2FACE_LAUNCH; see vec2face/runtime/processes.py) if their number divides
+that of the micro-batches, or a micro-batch.
 """
 
 import logging
 import sys
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -19,7 +19,7 @@ import pandas as pd
 from stages import run
 from stages.artifacts import artifacts
 from vec2face.config.params import Params
-from vec2face.faces.source import open_readable
+from vec2face.faces.masked import open_readable_set
 from vec2face.recognizers.backbones import architecture
 from vec2face.recognizers.network import save_recognizer
 from vec2face.recognizers.training import train_recognizer
@@ -31,15 +31,15 @@ log = logging.getLogger(__name__)
 
 
 def main(which: str = "") -> None:
-    """Train on one of ``training_sets``."""
+    """Train on one of ``training_sets`` or ``masked_sets``."""
     p = Params.load(artifacts.params)
-    if which not in p.training_sets:
+    if which not in p.sets:
         raise InputError(
             f"params.yaml: training_sets.{which} is missing; call this with one of "
-            f"{', '.join(p.training_sets)}"
+            f"{', '.join(p.sets)}"
         )
-    faces = Path(p.training_sets[which])
-    source = open_readable(faces, corrupt=p.subset.corrupt)
+    faces, rows = p.sets[which]
+    source = open_readable_set(faces, rows, corrupt=p.subset.corrupt)
     if p.fr.batch > len(source) and processes().main:
         log.warning(
             "fr.batch: %d is above the %d images of %s, so a step takes them all",
@@ -57,7 +57,7 @@ def main(which: str = "") -> None:
 
     settings = p.fr.model_dump(mode="json", exclude={"seed"})
     made_of = [which, p.fr_seed, p.image_size, p.subset.corrupt, settings]
-    with resume("recognizer", made_of, [faces], artifacts.work) as work:
+    with resume("recognizer", made_of, list(filter(None, p.sets[which])), artifacts.work) as work:
         recognizer = train_recognizer(
             source,  # read at once, or batch by batch if it is large
             labels,

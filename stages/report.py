@@ -13,8 +13,8 @@ import numpy as np
 from stages import run
 from stages.artifacts import artifacts
 from vec2face.config.params import Params
+from vec2face.faces.masked import open_set
 from vec2face.faces.reading import read_array
-from vec2face.faces.source import open_source
 from vec2face.generator.released import open_generator
 from vec2face.identities.pca import PCA
 from vec2face.report.contents import Faces, contact_sheets, numbers
@@ -37,7 +37,7 @@ def main() -> None:
         artifacts.leaks,
     )
     metrics = flat_metrics(evaluation, *map(read_json, others))
-    write_json(artifacts.metrics, headline(metrics, p.training_sets))
+    write_json(artifacts.metrics, headline(metrics, p.sets))
     write_json(artifacts.metrics.with_name("run.json"), {"processor": kind_of_processor()})
 
     sets = (
@@ -46,16 +46,16 @@ def main() -> None:
         Faces.load(artifacts.generated, artifacts.generated_features),
     )
     subset, _, generated = (len(faces.images) for faces in sets)
-    real = Path(p.training_sets["real"])
-    own = real == artifacts.originals  # as many as were generated, or all there are
-    originals = min(generated, subset) if own else len(open_source(real, verify=False))
+    real, rows = p.sets["real"]
+    own = Path(real) == artifacts.originals and not rows  # as many as were generated, or all
+    originals = min(generated, subset) if own else len(open_set(real, rows, verify=False))
     laid_out = tables(evaluation, p.world, generated, originals)
     with whole_folder(artifacts.tables) as folder:
         for number, table in laid_out.items():
             (folder / f"table{number}.csv").write_text(table.csv())
             (folder / f"table{number}.md").write_text(table.markdown())
 
-    curves = [artifacts.generator_curve, *map(artifacts.recognizer_curve, p.training_sets)]
+    curves = [artifacts.generator_curve, *map(artifacts.recognizer_curve, p.sets)]
     generator = open_generator(Path(p.paths.generator))
     identities = np.array(read_array(artifacts.identities))
     drawn = numbers(evaluation, artifacts.roc, curves, *sets)

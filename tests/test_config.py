@@ -118,6 +118,10 @@ def load(tmp_path):
         ({"generator__channels": [4, 8]}, "generator.channels"),
         ({"training_sets": {"generated": "a"}}, "training_sets.*real"),
         ({"training_sets": {"generated": "a", "real": "b", "../x": "c"}}, "training_sets"),
+        ({"masked_sets": {"real": {"path": "a", "rows": "b"}}}, "masked_sets: real is in training"),
+        ({"masked_sets": {"second": {"path": "a", "rows": "b"}}}, "masked_sets.*another recog"),
+        ({"masked_sets": {"x": {"path": "a"}}}, "masked_sets.x.rows"),
+        ({"evaluation__flip": "often"}, "evaluation.flip"),
     ],
 )
 def test_a_bad_value_is_an_error_that_names_the_key(load, changes, named):
@@ -136,6 +140,8 @@ TOGETHER = [
     ({"fr__batch": 6464, "fr__micro_batch": 64, "images_per_identity": 13}, "fr.batch"),
     ({"fr__warmup": 10.5}, "fr.warmup"),
     ({"fr__margin": 1.6}, "fr.margin"),
+    ({"fr__head": "sphereface", "fr__margin": 0.3}, "fr.margin: from 1 to 4"),
+    ({"fr__head": "sphereface", "fr__margin": 5}, "fr.margin: from 1 to 4"),
     ({"training__micro_batch": 5}, "training.micro_batch: 5 does not divide"),
     ({"training__betas": [1, 1]}, "training.betas.0"),
     ({"training__masks": {"minimum": 0.9, "maximum": 0.8, "mean": 0.85}}, "training.masks"),
@@ -320,6 +326,9 @@ def test_doubtful_choices_are_named_and_allowed(load):
     sets = {"generated": "data/generated", "real": "data/./generated", "own": "own"}
     (twice,) = load(training_sets=sets).doubts()
     assert twice == "training_sets.real: the same as training_sets.generated"
+    sets["real"] = "real"
+    masked = {name: {"path": "own", "rows": f"{name}.npy"} for name in ("one", "other")}
+    assert not list(load(training_sets=sets, masked_sets=masked).doubts())
     (many,) = load(fr__batch=10**9).doubts()
     assert many.startswith("fr.batch: 1000000000 is above the 6400 images")
     (unused,) = load(sampling={**SMOKE.sampling.model_dump(), "released": True}).doubts()

@@ -136,8 +136,8 @@ def keys_by_stage():
                 named = re.findall(r"\$\{([\w.]+)\}", json.dumps(stage))
                 for entry in body.get("params", []):
                     named += entry["params.yaml"] if isinstance(entry, dict) else [entry]
-                keys = {key.partition(".${")[0] for key in named} - {"item", "key"}
-                found[name] = keys
+                keys = {key.partition(".${")[0] for key in named}
+                found[name] = {key for key in keys if key.split(".")[0] not in ("item", "key")}
     return found
 
 

@@ -54,9 +54,10 @@ def test_a_released_recognizer_is_imported_and_evaluated(store, capsys):
     images = [encode(draw.integers(0, 256, (32, 32, 3), np.uint8)) for _ in range(20)]
     pairs = [image for image in images for _ in (0, 1)] + [*images[1:], images[0], *images]
     save_benchmark("toy.bin", pairs, [True] * 20 + [False] * 20)
-    assert main(["evaluate", "ours.safetensors", "toy.bin"]) == 0
-    name, accuracy, *_ = capsys.readouterr().out.split()
-    assert (name, float(accuracy)) == ("toy", 100.0)
+    for options in ([], ["--no-flip"]):
+        assert main(["evaluate", "ours.safetensors", "toy.bin", *options]) == 0
+        name, accuracy, *_ = capsys.readouterr().out.split()
+        assert (name, float(accuracy)) == ("toy", 100.0)
 
 
 def test_the_authors_generator_is_imported(store, capsys):

@@ -158,6 +158,14 @@ def test_missing_files_are_named(folder):
         read_ijb(folder / "meta")
 
 
+def test_a_picture_may_count_without_its_mirror_image(folder):
+    ijb = read_ijb(folder)
+    plain = picture_features(ijb, colour, flip=False)
+    mirrored = picture_features(ijb, lambda x: colour(x[:, :, ::-1]), flip=False)
+    assert not np.allclose(plain, mirrored)
+    np.testing.assert_allclose(picture_features(ijb, colour), plain + mirrored, rtol=1e-6)
+
+
 def test_a_broken_picture_is_named(folder):
     (folder / "loose_crop/3.jpg").write_bytes(b"rubbish")
     with pytest.raises(InputError, match=r"3\.jpg"):

@@ -210,6 +210,22 @@ def test_evaluate_adds_the_mirror_image():
     assert np.array_equal(mirrored.distances, evaluate(flat, benchmark).distances)
 
 
+def test_without_flip_no_mirror_image_is_looked_at():
+    benchmark = pictures()
+    seen = []
+
+    def look(images):
+        seen.extend(images)
+        return flat(images)
+
+    found = evaluate(look, benchmark, flip=False)
+    plain = flat(np.stack(seen)).astype(np.float64)
+    plain /= np.linalg.norm(plain, axis=1, keepdims=True)
+    assert len(plain) == 48
+    assert found.distances == pytest.approx(np.square(plain[::2] - plain[1::2]).sum(1))
+    assert not np.allclose(found.distances, evaluate(flat, benchmark).distances)
+
+
 def test_a_broken_picture_is_named():
     benchmark = pictures()
     benchmark.images[7] = b"no picture"

@@ -13,6 +13,7 @@ from vec2face.faces.benchmarks import (
     load_benchmark,
     save_benchmark,
 )
+from vec2face.faces.images import decode
 from vec2face.runtime.files import InputError
 
 IMAGES = [b"\xff\xd8 one", b"two\0", b"three \x80", b"\n"]
@@ -378,3 +379,74 @@ def test_every_different_picture_of_all_benchmarks_is_there_once(tmp_path):
     assert faces.labels.tolist() == list(range(31))
     assert faces.where(3) == f"{tmp_path / 'a.bin'}: picture 3"
     assert faces.where(30) == f"{tmp_path / 'b.bin'}: picture 0"
+
+
+PICTURES = np.random.default_rng(0).integers(0, 256, (20, 3, 9, 9), np.uint8)
+
+
+def put_array(folder, pictures=PICTURES, lines="1\n0\n" * 5):
+    folder.mkdir(parents=True, exist_ok=True)
+    np.save(folder / f"{folder.name}.npy", pictures)
+    (folder / "issame.txt").write_text(lines)
+    return folder / f"{folder.name}.npy"
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_an_array_with_its_flags_is_a_benchmark(tmp_path, order):
+    put_array(tmp_path / "agedb_30", np.array(PICTURES, order=order))
+    save_benchmark(tmp_path / "lfw.bin", [b"x"] * 20, [True, False] * 5)
+    np.save(tmp_path / "other.npy", PICTURES)  # without flags it is no benchmark
+    assert list(find_benchmarks(tmp_path)) == ["agedb_30", "lfw"]
+    for path in (tmp_path / "agedb_30", tmp_path / "agedb_30/agedb_30.npy"):
+        benchmark = load_benchmark(path)
+        assert benchmark.name == "agedb_30"
+        assert benchmark.same.tolist() == [True, False] * 5
+        assert len(benchmark.images) == 20
+        for image, picture in zip(benchmark.images, PICTURES, strict=True):
+            assert np.array_equal(decode(image, "it"), picture.transpose(1, 2, 0))
+        assert benchmark.images[3:5] == [benchmark.images[3], benchmark.images[4]]
+
+
+def test_arrays_of_one_kind_first_are_cut_as_a_list_is(tmp_path):
+    put_array(tmp_path / "lfw", lines="1\n" * 5 + "0\n" * 5)
+    with pytest.raises(InputError, match="folds"):
+        load_benchmark(put_array(tmp_path / "few", PICTURES[:18], "1\n" * 5 + "0\n" * 4))
+    pictures = np.concatenate([PICTURES, PICTURES[::-1]])
+    path = put_array(tmp_path / "twice", pictures, "1\n" * 10 + "0\n" * 10)
+    assert load_benchmark(path).folds.tolist() == [*range(10), *range(10)]
+    assert len(BenchmarkFaces(path)) == 20  # each once
+
+
+@pytest.mark.parametrize(
+    ("pictures", "lines", "said"),
+    [
+        (PICTURES.astype(np.float32), "1\n0\n" * 5, r"lfw\.npy: float32 .*expected uint8"),
+        (PICTURES.transpose(0, 2, 3, 1), "1\n0\n" * 5, r"lfw\.npy: uint8 \(20, 9, 9, 3\)"),
+        (PICTURES[:, :, :8], "1\n0\n" * 5, "expected uint8"),
+        (np.uint8(3), "1\n0\n" * 5, "expected uint8"),
+        (np.array([None] * 20), "1\n0\n" * 5, "no numbers"),
+        (PICTURES, "1\n0\n" * 4, "20 pictures for 8 lines"),
+        (PICTURES, "", "20 pictures for 0 lines"),
+        (PICTURES, "1\n0\n" * 4 + "1\n2\n", r"issame\.txt, line 10: '2'; expected 0 or 1"),
+        (PICTURES, "1\n" * 10, "all 10 pairs"),
+    ],
+)
+def test_what_is_wrong_with_an_array_is_named(tmp_path, pictures, lines, said):
+    path = put_array(tmp_path / "lfw", pictures, lines)
+    with pytest.raises(InputError, match=said):
+        load_benchmark(path)
+
+
+def test_an_array_holds_what_its_header_says_and_has_its_flags(tmp_path):
+    path = put_array(tmp_path / "lfw")
+    whole = path.read_bytes()
+    path.write_bytes(whole.replace(b"(20, 3", b"(99, 3"))
+    with pytest.raises(InputError, match="its header does not fit"):
+        load_benchmark(path)
+    path.write_bytes(whole)
+    (tmp_path / "lfw/issame.txt").write_bytes(b"\xff\xfe")
+    with pytest.raises(InputError, match=r"issame\.txt: cannot be read"):
+        load_benchmark(path)
+    (tmp_path / "lfw/issame.txt").unlink()
+    with pytest.raises(InputError, match="no issame.txt beside it"):
+        load_benchmark(path)

@@ -338,6 +338,19 @@ def read_picture(folder: Path) -> None:
     assert image.ndim == 3
 
 
+def arrays(folder: Path) -> Iterator[bytes]:
+    """A test set of the authors, whose array is damaged."""
+    np.save(folder / "x.npy", np.stack([picture(8, n).transpose(2, 0, 1) for n in range(40)]))
+    (folder / "issame.txt").write_text("1\n0\n" * 10)
+    yield (folder / "x.npy").read_bytes()
+
+
+def flags(folder: Path) -> Iterator[bytes]:
+    """The same; its flags are damaged."""
+    next(arrays(folder))
+    yield (folder / "issame.txt").read_bytes()
+
+
 def of_benchmark(name: str) -> Callable[[Path], None]:
     """Return what reads a benchmark of this name."""
 
@@ -367,6 +380,8 @@ READERS: dict[str, Reader] = {
     "cfp": Reader(cfp, "Protocol/Pair_list_P.txt", of_benchmark("Protocol/Split/FP")),
     "bin": Reader(pickled, "x.bin", of_benchmark("x.bin")),
     "xz": Reader(packed, "x.xz", of_benchmark("x.xz")),
+    "array-pairs": Reader(arrays, "x.npy", of_benchmark("x.npy")),
+    "array-flags": Reader(flags, "issame.txt", of_benchmark("x.npy")),
     "landmarks": Reader(landmarks, "lm.csv", align),
     "jpeg": Reader(jpegs, "x", read_picture),
     "png": Reader(

@@ -153,6 +153,21 @@ def test_generators_and_sets_of_others_are_inputs_too(project):
     assert "no model_vec2face" in found["paths.generator"].content
 
 
+def test_a_masked_set_is_two_inputs(project):
+    faces("train.rec", 6, 3)
+    np.save("rows.npy", np.arange(10))
+    p = Params.load()
+    p = changed(p, masked_sets={"some": {"path": "train.rec", "rows": "rows.npy"}})
+    found = {f.key: f for f in preflight.inspect(p)}
+    assert found["masked_sets.some.path"].content == "18 images of 6 people"
+    assert found["masked_sets.some.rows"].content == "10 images of 4 people"
+    (bad,) = found_of(p, fr__batch=64, fr__micro_batch=4)
+    assert bad[:2] == ("masked_sets.some.rows", "unfit")
+    np.save("rows.npy", np.arange(19))
+    (bad,) = found_of(p)
+    assert bad[:2] == ("masked_sets.some.rows", "unreadable")
+
+
 def test_the_default_rendered_world_is_expected_before_it_exists(project):
     found, assumed = preflight.expect(Params.load())
     costs = {c.stage: c for c in found}

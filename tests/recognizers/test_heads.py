@@ -1,12 +1,14 @@
 import math
 from itertools import pairwise
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vec2face.recognizers.heads import MagFaceHead, MarginHead, build_head
+from vec2face.recognizers.heads import build_head
+from vec2face.recognizers.margins import MagFaceHead, MarginHead
 
 
 def at_angle(angle: float, norm: float = 3.0) -> torch.Tensor:
@@ -61,8 +63,101 @@ def test_magface_margin_grows_with_the_norm_and_the_penalty_is_least_at_the_top(
     assert penalties[0] == pytest.approx(35 * (10 / 110**2 + 1 / 10))
 
 
-def test_gradients_are_finite_at_the_poles():
-    head = build_head("arcface", 2, 2)
+@given(st.floats(1, 4), st.floats(0.01, 0.99))
+def test_sphereface_multiplies_the_angle_and_falls_on_by_two_a_turn(factor, share):
+    """psi is cos(m theta) up to pi / m; each further pi / m takes off 2."""
+    head = build_head("sphereface", 2, 2, scale=10, margin=factor)
+    stretch = math.pi / factor
+    for turns in range(math.ceil(factor)):
+        angle = (turns + share) * stretch
+        if angle < math.pi - 0.01:
+            expected = math.cos(factor * share * stretch) - 2 * turns
+            got = logits(head, angle)
+            assert got[0].item() == pytest.approx(10 * expected, abs=0.02)
+            assert got[1].item() == pytest.approx(10 * math.sin(angle), abs=1e-4)
+
+
+DIRECTIONS = np.random.default_rng(0).normal(size=(5, 7))
+EMBEDDINGS = (
+    np.random.default_rng(1).normal(size=(2, 6, 7)) * np.array([1, 3, 5, 9, 14, 30])[:, None]
+)
+LABELS = np.array([4, 0, 1, 2, 3, 3])
+
+
+def in_two_calls(head):
+    """Logits (2, 6, 5), with what the first call leaves in the second."""
+    head = head.double()
+    head.weight.data = torch.from_numpy(DIRECTIONS)
+    calls = [head(torch.from_numpy(x), torch.from_numpy(LABELS))[0] for x in EMBEDDINGS]
+    return torch.stack(calls).detach().numpy()
+
+
+def angles():
+    cosines = EMBEDDINGS @ DIRECTIONS.T
+    lengths = np.linalg.norm(EMBEDDINGS, axis=2)[:, :, None] * np.linalg.norm(DIRECTIONS, axis=1)
+    return np.arccos(cosines / lengths)
+
+
+def test_adaface_asks_less_of_images_whose_norm_is_small_for_their_time():
+    head = build_head("adaface", 7, 5, scale=10, margin=0.4)
+    head.running.copy_(torch.tensor([8.0, 10.0]))
+    got, theta = in_two_calls(head), angles()
+    mean, deviation = 8.0, 10.0
+    for call, embeddings in enumerate(EMBEDDINGS):
+        norms = [math.sqrt(sum(x * x)) for x in embeddings]
+        average = sum(norms) / 6
+        spread = math.sqrt(sum((n - average) ** 2 for n in norms) / 5)
+        mean, deviation = 0.99 * mean + 0.01 * average, 0.99 * deviation + 0.01 * spread
+        for image, label in enumerate(LABELS):
+            quality = min(1, max(-1, 0.333 * (norms[image] - mean) / (deviation + 0.001)))
+            expected = [math.cos(angle) for angle in theta[call, image]]
+            turned = min(math.pi, max(0, theta[call, image, label] - 0.4 * quality))
+            expected[label] = math.cos(turned) - 0.4 * quality - 0.4
+            assert got[call, image] == pytest.approx([10 * x for x in expected])
+    assert head.running.tolist() == pytest.approx([mean, deviation])
+
+
+def test_curricularface_weighs_hard_negatives_by_the_stage_of_training():
+    head = build_head("curricularface", 7, 5, scale=10, margin=0.5)
+    head.running.fill_(0.3)
+    got, theta = in_two_calls(head), angles()
+    t, hard = 0.3, 0
+    for call in range(2):
+        own = [theta[call, image, label] for image, label in enumerate(LABELS)]
+        t = 0.99 * t + 0.01 * sum(map(math.cos, own)) / 6
+        for image, label in enumerate(LABELS):
+            bar = math.cos(own[image] + 0.5)
+            if own[image] + 0.5 > math.pi:  # continued as in ArcFace
+                bar = math.cos(own[image]) - 0.5 * math.sin(0.5)
+            for identity in range(5):
+                cosine = math.cos(theta[call, image, identity])
+                expected = bar
+                if identity != label:
+                    hard += cosine > bar
+                    expected = cosine * (t + cosine) if cosine > bar else cosine
+                assert got[call, image, identity] == pytest.approx(10 * expected)
+    assert 0 < hard < 48
+    assert head.running.item() == pytest.approx(t)
+
+
+@pytest.mark.parametrize("name", ["adaface", "curricularface"])
+def test_micro_batches_of_one_call_are_those_of_calls_from_the_same_start(name):
+    labels = torch.from_numpy(LABELS)
+    together, *apart = (build_head(name, 7, 5).double() for _ in range(3))
+    for head in (together, *apart):
+        head.weight.data = torch.from_numpy(DIRECTIONS)
+    found, _ = together(torch.from_numpy(EMBEDDINGS.reshape(12, 7)), labels.repeat(2), parts=2)
+    alone = [
+        head(torch.from_numpy(x), labels)[0] for head, x in zip(apart, EMBEDDINGS, strict=True)
+    ]
+    torch.testing.assert_close(found, torch.cat(alone))
+    mean = (apart[0].running + apart[1].running) / 2
+    torch.testing.assert_close(together.running, mean)
+
+
+@pytest.mark.parametrize("name", ["arcface", "sphereface", "adaface", "curricularface"])
+def test_gradients_are_finite_at_the_poles(name):
+    head = build_head(name, 2, 2)
     with torch.no_grad():
         head.weight.copy_(torch.eye(2))
     x = torch.tensor([[1.0, 0.0], [-1.0, 0.0]], requires_grad=True)
@@ -75,6 +170,7 @@ def test_gradients_are_finite_at_the_poles():
     [
         ("sphere", {}, "no head"),
         ("softmax", {"margin": 0.1}, "no margin"),
+        ("sphereface", {"margin": 0.3}, "factor"),
         ("arcface", {"scale": 0}, "positive"),
     ],
 )

@@ -22,6 +22,51 @@ def test_has_the_published_number_of_parameters(name, millions):
     assert sum(p.numel() for p in net.parameters()) / 1e6 == pytest.approx(millions, abs=0.006)
 
 
+def convolutions(depths, widths=(64, 128, 256, 512)):
+    """Weights of all convolutions, batch norms and slopes before the last linear layer, by hand."""
+    total, before = 3 * 9 * 64 + 2 * 64 + 64, 64
+    for depth, width in zip(depths, widths, strict=True):
+        for block in range(depth):
+            inputs = width if block else before
+            total += 9 * inputs * width + 9 * width * width  # the two convolutions
+            total += 2 * inputs + 2 * width + width + 2 * width  # norm, norm, slope, norm
+            total += 0 if block else inputs * width + 2 * width  # the shortcut and its norm
+        before = width
+    return total
+
+
+@pytest.mark.parametrize(
+    ("name", "depths"), [("iresnet100", (3, 13, 30, 3)), ("iresnet152", (3, 8, 36, 3))]
+)
+def test_has_the_weights_of_its_blocks(name, depths):
+    with torch.device("meta"):
+        plain, gated = build_backbone(name), build_backbone(f"se_{name}")
+    end = 2 * 512 + (512 * 7 * 7 + 1) * 512 + 2 * 512
+    count = sum(p.numel() for p in plain.parameters())
+    assert count == convolutions(depths) + end
+    gates = sum(
+        depth * (2 * width * (width // 16) + width // 16 + width)
+        for depth, width in zip(depths, (64, 128, 256, 512), strict=True)
+    )
+    assert sum(p.numel() for p in gated.parameters()) == count + gates
+
+
+@pytest.mark.parametrize(
+    ("name", "width", "blocks"), [("vit_s", 512, 12), ("vit_b", 512, 24), ("vit_l", 768, 24)]
+)
+def test_a_transformer_has_the_weights_of_its_blocks(name, width, blocks):
+    """Patches of 9 pixels and no bias of queries, keys and values, as in arcface_torch."""
+    with torch.device("meta"):
+        net = build_backbone(name)
+    tokens = (112 // 9) ** 2
+    attention = 3 * width * width + width * width + width
+    mlp = 2 * 4 * width * width + 4 * width + width
+    start = (9 * 9 * 3 + 1) * width + tokens * width  # patches, and where they lie
+    body = start + blocks * (attention + mlp + 4 * width) + 2 * width
+    end = tokens * width * width + 2 * width + width * 512 + 2 * 512
+    assert sum(p.numel() for p in net.parameters()) == body + end
+
+
 def test_se_iresnet200_has_the_published_depths():
     with torch.device("meta"):
         net = build_backbone("se_iresnet200", image_size=56, widths=(8, 8, 8, 8))

@@ -20,7 +20,10 @@ from vec2face.runtime.processes import Group, processes
 CLASSES, EMBEDDING, BATCH, STEP = 37, 16, 12, 5
 CASES = [
     (name, rate, dtype)
-    for name in ("arcface", "cosface", "magface", "softmax")
+    for name in (
+        *("arcface", "cosface", "magface", "softmax"),
+        *("adaface", "curricularface", "sphereface"),
+    )
     for rate, dtype in ((1.0, "float64"), (0.3, "float64"), (0.3, "float32"))
 ]
 CPU = torch.device("cpu")
@@ -40,6 +43,8 @@ def sharded(name, rate, dtype):
         rule = build_head(name, EMBEDDING, CLASSES, scale=20)
     head = PartialFC(rule, place, seed=3, sample_rate=rate)
     head.weight, head.momentum = (x.to(getattr(torch, dtype)) for x in (head.weight, head.momentum))
+    for name, buffer in rule.named_buffers():
+        setattr(rule, name, buffer.to(head.weight.dtype))
     embeddings, labels = batch()
     part = slice(*(BATCH * (place.rank + i) // place.size for i in (0, 1)))
     found = {}
@@ -81,17 +86,29 @@ def plain(name, rate, start):
     weight, speed = start.clone(), torch.zeros_like(start)
     embeddings, labels = batch()
     found = {}
+    norms = embeddings.norm(dim=1)
+    running = {"adaface": [20.0, 100.0], "curricularface": [0.0]}.get(name, [])
     for step in (STEP, STEP + 1):
         w, x = weight.clone().requires_grad_(), embeddings.clone().requires_grad_()
         cosine = (x / x.norm(dim=1, keepdim=True)) @ (w / w.norm(dim=1, keepdim=True)).T
         true = cosine[torch.arange(BATCH), labels]
         a = x.norm(dim=1).clamp(10, 110)
+        seen = {"adaface": [norms.mean(), norms.std()], "curricularface": [true.detach().mean()]}
+        running = [0.99 * r + 0.01 * s for r, s in zip(running, seen.get(name, []), strict=True)]
         if name == "cosface":
             true = true - 0.35
+        elif name == "sphereface":
+            angle = 1.35 * torch.acos(true)  # below 2 pi
+            true = torch.where(angle < math.pi, torch.cos(angle), -torch.cos(angle) - 2)
+        elif name == "adaface":
+            quality = (0.333 * (norms - running[0]) / (running[1] + 1e-3)).clamp(-1, 1)
+            true = torch.cos(torch.acos(true) - 0.4 * quality) - 0.4 * (1 + quality)
         elif name != "softmax":
-            margin = 0.5 if name == "arcface" else 0.45 + (a - 10) / 100 * 0.35
+            margin = 0.45 + (a - 10) / 100 * 0.35 if name == "magface" else 0.5
             assert (torch.acos(true) + margin < math.pi).all()  # not continued
             true = torch.cos(torch.acos(true) + margin)
+        if name == "curricularface":
+            cosine = torch.where(cosine > true[:, None], cosine * (running[0] + cosine), cosine)
         logits = 20 * cosine
         logits = torch.where(torch.arange(CLASSES) == labels[:, None], 20 * true[:, None], logits)
         active = torch.from_numpy(stream(3, "negatives", step).random(CLASSES) < rate)
@@ -112,6 +129,8 @@ def plain(name, rate, start):
             "weight": weight,
             "momentum": speed,
         }
+        if running:
+            found[step]["running"] = torch.stack(running)
     return found
 
 

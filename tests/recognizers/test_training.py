@@ -15,6 +15,7 @@ from torch.nn.functional import cross_entropy
 
 from tests import ranks
 from tests.parameters import NONE, PAPER, changed
+from tests.rounding import TOLERANCE, in_float64
 from vec2face.evaluation.verification import squared_distances
 from vec2face.randomness import stream, torch_seed
 from vec2face.recognizers import training as recognizer
@@ -186,6 +187,49 @@ def test_two_processes_train_what_one_trains_and_one_continues_what_two_began(
             assert line == pytest.approx(expected, rel=1e-4)
 
 
+RUNNING = [
+    changed(SHARED, head=head, margin=0.4, micro_batch=micro_batch)
+    for head in ("adaface", "curricularface")
+    for micro_batch in (None, 4)
+]
+
+
+def six_steps(folder, begun=None):
+    """States after three steps and after six, or after six from what another has begun."""
+    torch.set_num_threads(1)
+    with in_float64(), torch.random.fork_rng():
+        for number, config in enumerate(RUNNING):
+            torch.manual_seed(0)
+            run = RecognizerRun(config, SIZE, people()[1], 0, processes())
+            if begun:
+                run.load(torch.load(begun / f"{number}-2.pt"))
+            parts = [part for _, part in run.rounds]
+            for batch in drawn(config, parts, range(3 if begun else 0, 6)):
+                assert run.step(replace(batch, pieces=[p.double() for p in batch.pieces]))
+                state = run.state()
+                if batch.step in (2, 5) and processes().main:
+                    torch.save(state, folder / f"{number}-{batch.step}.pt")
+
+
+@pytest.mark.rounding
+def test_running_means_of_heads_are_those_of_one_process_and_continued(tmp_path):
+    one, two, elastic = folders = [tmp_path / name for name in ("one", "two", "elastic")]
+    for folder in folders:
+        folder.mkdir()
+    assert ranks.finish(ranks.start(six_steps, two, size=2)) == [0, 0]
+    six_steps(one)
+    six_steps(elastic, begun=two)
+    for number in range(len(RUNNING)):
+        states = [torch.load(folder / f"{number}-5.pt") for folder in folders]
+        moved = states[0]["head"]["running"]
+        assert not torch.equal(moved, torch.load(one / f"{number}-2.pt")["head"]["running"])
+        for state in states[1:]:
+            for part in ("head", "backbone"):
+                wanted = vector(states[0][part])
+                assert (vector(state[part]) - wanted).norm() < TOLERANCE * wanted.norm()
+            torch.testing.assert_close(state["head"]["running"], moved, rtol=TOLERANCE, atol=0)
+
+
 def drawn(config, parts=(slice(None),), steps=range(5), seed=0):
     """The batches of some steps."""
     images, labels = people()
@@ -211,38 +255,51 @@ def steps_by_hand(config, seed, steps):
         for group in optimizer.param_groups:
             group["lr"] = rate(step, 96 // config.batch, config)
         before = copy.deepcopy(net.state_dict())
+        start = copy.deepcopy([*head.buffers()])
         after, gradients = [], []
         for number, first in enumerate(range(0, config.batch, micro)):
             net.load_state_dict(before)
+            for buffer, value in zip(head.buffers(), start, strict=True):
+                buffer.copy_(value)
             optimizer.zero_grad()
             torch.manual_seed(torch_seed(seed, "dropout", step, number))
             target = batch.labels[first : first + micro]
             logits, penalty = head(net(pictures[first : first + micro]), target)
             (cross_entropy(logits, target) + penalty).backward()
             gradients.append([p.grad.clone() for p in every])
-            after.append([b.clone() for b in net.buffers()])
-        for buffer, *values in zip(net.buffers(), *after, strict=True):
+            after.append([b.clone() for m in (net, head) for b in m.buffers()])
+        for buffer, *values in zip([*net.buffers(), *head.buffers()], *after, strict=True):
             buffer.copy_(torch.stack(values).double().mean(0))
         for p, *values in zip(every, *gradients, strict=True):
             p.grad = torch.stack(values).mean(0)
         torch.nn.utils.clip_grad_norm_(every, config.clip)
         optimizer.step()
-        yield net.state_dict() | {"head": head.weight.detach()}
+        yield net.state_dict() | {"head": head.weight.detach(), **dict(head.named_buffers())}
 
 
 @pytest.mark.rounding
-@pytest.mark.parametrize("head", ["arcface", "magface"])
+@pytest.mark.parametrize(
+    ("head", "margin"),
+    [
+        ("arcface", 0.5),
+        ("magface", 0.5),
+        ("adaface", 0.4),
+        ("curricularface", 0.5),
+        ("sphereface", 1.35),
+    ],
+)
 @pytest.mark.parametrize("micro_batch", [None, 4])
-def test_a_step_is_that_of_plain_pytorch(tmp_path, head, micro_batch):
+def test_a_step_is_that_of_plain_pytorch(tmp_path, head, margin, micro_batch):
     """Bit by bit without micro-batches, but for rounding with them."""
-    config = changed(CONFIG, head=head, micro_batch=micro_batch, lr=0.01)
+    config = changed(CONFIG, head=head, margin=margin, micro_batch=micro_batch, lr=0.01)
     with torch.random.fork_rng():
         torch.manual_seed(torch_seed(0, "recognizer"))
         run = RecognizerRun(config, SIZE, people()[1], 0, processes())
         taken = []
         for batch in drawn(config, [part for _, part in run.rounds]):
             run.step(batch)
-            state = run.backbone.state_dict() | {"head": run.head.weight}
+            buffers = dict(run.head.head.named_buffers())
+            state = run.backbone.state_dict() | {"head": run.head.weight} | buffers
             taken.append({name: value.clone() for name, value in state.items()})
         by_hand = [copy.deepcopy(state) for state in steps_by_hand(config, 0, 5)]
     for mine, theirs in zip(taken, by_hand, strict=True):
@@ -314,9 +371,11 @@ def everything(run):
     return found
 
 
+@pytest.mark.parametrize("head", ["arcface", "adaface"])
 @pytest.mark.parametrize("where", ["pictures", "gradient"])
-def test_a_step_that_is_not_finite_changes_nothing(where):
-    run, (first, second) = first_steps(changed(CONFIG, micro_batch=8, sample_rate=0.5))
+def test_a_step_that_is_not_finite_changes_nothing(where, head):
+    config = changed(CONFIG, head=head, micro_batch=8, sample_rate=0.5)
+    run, (first, second) = first_steps(config)
     assert run.step(first)
     before = everything(run)
     if where == "pictures":

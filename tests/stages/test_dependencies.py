@@ -49,7 +49,7 @@ def test_paths_of_dvc_yaml_are_the_artefacts():
         path
         for path in named
         if not path.startswith(
-            ("${paths", "${estimators", "${item}", "data/code", "models/rendered/")
+            ("${paths", "${estimators", "${item", "data/code", "models/rendered/")
         )
     }
     assert named - {"stages", "vec2face", *known} == set()
@@ -63,6 +63,27 @@ def test_experiments_in_copies_find_the_work_of_the_repository(tmp_path, monkeyp
     assert Artifacts(tmp_path / "copy").work == tmp_path / "work"
     monkeypatch.setenv("VEC2FACE_WORK", str(tmp_path / "elsewhere"))
     assert Artifacts(tmp_path / "copy").work == tmp_path / "elsewhere"
+
+
+def test_a_masked_set_has_a_stage_that_watches_faces_and_mask_and_changes_no_other(tmp_path):
+    shutil.copy(ROOT / "dvc.yaml", tmp_path)
+    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    described = []
+    for masked in ({}, {"half": {"path": "faces.rec", "rows": "half.npy"}}):
+        (tmp_path / "params.yaml").write_text(yaml.safe_dump(params | {"masked_sets": masked}))
+        stages = Repo(str(tmp_path), uninitialized=True).index.stages
+        described.append(
+            {
+                stage.name: (stage.cmd, {str(d) for d in stage.deps}, {str(o) for o in stage.outs})
+                for stage in stages
+            }
+        )
+    plain, with_mask = described
+    command, deps, outs = with_mask.pop("masked_recognizer@half")
+    assert with_mask == plain
+    assert command == "python -m stages.recognizer half"
+    assert deps >= {"faces.rec", "half.npy", "data/code/recognizer"}
+    assert outs == {"models/fr/half.safetensors", "reports/curves/fr_half.csv"}
 
 
 def test_dvc_yaml_names_no_module():

@@ -1,6 +1,7 @@
 """The evaluate stage on small networks, after a training set has left the parameters."""
 
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +10,13 @@ import pytest
 import yaml
 
 from stages import evaluate
-from vec2face.faces.benchmarks import save_benchmark
+from vec2face.evaluation import verification
+from vec2face.evaluation.comparison import figures
+from vec2face.faces.benchmarks import load_benchmark, save_benchmark
 from vec2face.faces.images import encode
 from vec2face.faces.store_writer import FaceStoreWriter
-from vec2face.recognizers.network import build_backbone, save_recognizer
+from vec2face.recognizers.backbones import build_backbone
+from vec2face.recognizers.network import embed, load_recognizer, save_recognizer
 
 ROOT = Path(__file__).parents[2]
 SETS = ("generated", "real", "dcface")
@@ -64,3 +68,17 @@ def test_a_set_that_is_gone_leaves_nothing_behind(folder, caplog):
     roc = pd.read_csv("reports/curves/roc.csv")
     assert {*roc["recognizer"]} == evaluation.keys()
     assert not list(folder.glob("work/*"))
+
+
+def test_mirror_images_count_as_the_parameters_say(folder):
+    benchmark = load_benchmark("benchmarks/toy.bin")
+    embedding = partial(embed, load_recognizer("models/fr/real.safetensors"))
+    for flip in (True, False):
+        params = yaml.safe_load(Path("params.yaml").read_text())
+        params["evaluation"]["flip"] = flip
+        Path("params.yaml").write_text(yaml.safe_dump(params))
+        evaluate.main()
+        found = json.loads(Path("reports/evaluation.json").read_text())["real"]["toy"]
+        expected = figures(verification.evaluate(embedding, benchmark, flip=flip))
+        assert found == pytest.approx(expected)
+    assert expected != figures(verification.evaluate(embedding, benchmark))

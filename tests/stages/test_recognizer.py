@@ -116,6 +116,24 @@ def test_a_released_dataset_goes_through_convert(train):
     assert train("out/train.rec") == curve
 
 
+@pytest.mark.parametrize("rows", [[2, 0, 1, 8, 9, 11], [0, 1, 2, 8, 9, 11]])
+def test_a_mask_leaves_the_rows_that_it_names_and_numbers_their_people_anew(train, rows):
+    write("rec")
+    np.save("rows.npy", np.array(rows, np.uint16))
+    with RecordWriter("few.rec") as writer:
+        for row in sorted(rows):
+            writer.append(IMAGES[row], LABELS[row])
+    alone = train("few.rec")
+    weights = Path("models/fr/dcface.safetensors").read_bytes()
+    params = yaml.safe_load(Path("params.yaml").read_text())
+    params["masked_sets"] = {"some": {"path": "set.rec", "rows": "rows.npy"}}
+    Path("params.yaml").write_text(yaml.safe_dump(params))
+    recognizer.main("some")
+    assert Path("reports/curves/fr_some.csv").read_text() == alone
+    assert Path("models/fr/some.safetensors").read_bytes() == weights
+    assert not list(Path("work").iterdir())
+
+
 def test_two_processes_train_together_and_write_once(train):
     path = write("rec")
     alone = pd.read_csv(io.StringIO(train(path, micro_batch=3)))

@@ -139,6 +139,18 @@ def test_a_real_set_of_others_is_counted_where_it_is(run: Path) -> None:
     assert [r["images"] for r in rows if r["source"] != "paper"] == ["12", "15", "0"]
 
 
+def test_a_masked_real_set_counts_what_its_mask_leaves(run: Path) -> None:
+    write_store(run / "others", identities=3, images=5)
+    np.save(run / "rows.npy", [14, 0, 3, 7])
+    parameters = yaml.safe_load((run / "params.yaml").read_text())
+    del parameters["training_sets"]["real"]
+    parameters["masked_sets"] = {"real": {"path": "others", "rows": "rows.npy"}}
+    (run / "params.yaml").write_text(yaml.safe_dump(parameters))
+    report()
+    rows = list(csv.DictReader((run / "reports" / "tables" / "table1.csv").open()))
+    assert [r["images"] for r in rows if r["source"] != "paper"] == ["12", "4", "0"]
+
+
 def test_curves_of_sets_that_are_gone_are_not_shown(run: Path) -> None:
     curve = (run / "reports" / "curves" / "fr_real.csv").read_text()
     (run / "reports" / "curves" / "fr_gone.csv").write_text(curve)

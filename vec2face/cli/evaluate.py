@@ -22,6 +22,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="IJB: at the corner of the curve nearest to a rate, as insightface reads it",
     )
+    parser.add_argument(
+        "--no-flip", action="store_true", help="features of the pictures alone, no mirror images"
+    )
     add_json(parser)
 
 
@@ -33,18 +36,19 @@ def run(given: argparse.Namespace) -> int:
     from vec2face.recognizers.features import open_recognizer  # noqa: PLC0415
 
     recognizer = open_recognizer(given.recognizer)
+    flip = not given.no_flip
     say: Callable[[str], None] = (lambda _: None) if given.json else print
     found: dict[str, dict[str, Any]] = {}
     for path in given.benchmarks:
         if is_ijb(path):
             ijb = read_ijb(path)
-            rates = evaluate_ijb(ijb, recognizer.features, nearest=given.nearest_far)
+            rates = evaluate_ijb(ijb, recognizer.features, flip=flip, nearest=given.nearest_far)
             found[ijb.name] = {f"{rate:g}": accepted for rate, accepted in rates.items()}
             for rate, accepted in rates.items():
                 say(f"{ijb.name:12} TAR {100 * accepted:6.2f} at FAR {rate:g}")
             continue
         for name, file in find_benchmarks(path).items():
-            result = evaluate(recognizer.features, load_benchmark(file))
+            result = evaluate(recognizer.features, load_benchmark(file), flip=flip)
             found[name] = {"accuracy": 100 * result.accuracy, "std": 100 * result.std}
             say(f"{name:12} {100 * result.accuracy:6.2f} +- {100 * result.std:.2f}")
     if given.json:

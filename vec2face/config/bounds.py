@@ -70,9 +70,9 @@ Seed = Annotated[int, Field(ge=0, lt=2**63), BeforeValidator(number)]
 Precision = Literal["float32", "bfloat16", "float16"]
 
 Backbone = Literal[
-    "iresnet10", "iresnet18", "iresnet34", "iresnet50", "iresnet100", "iresnet200",
+    "iresnet10", "iresnet18", "iresnet34", "iresnet50", "iresnet100", "iresnet152", "iresnet200",
     "se_iresnet10", "se_iresnet18", "se_iresnet34", "se_iresnet50", "se_iresnet100",
-    "se_iresnet200", "vit_s", "vit_b", "mobilefacenet",
+    "se_iresnet152", "se_iresnet200", "vit_s", "vit_b", "vit_l", "mobilefacenet",
 ]  # fmt: skip
 Benchmark = Literal[
     "lfw", "cfp_fp", "cplfw", "agedb_30", "calfw", "hadrian", "eclipse", "sllfw", "doppelver"

@@ -83,7 +83,10 @@ def in_recognizer(fr: RecognizerConfig, identities: int, images: int) -> Iterato
         yield f"fr.widths: four numbers or none, not {len(fr.widths)}"
     if fr.warmup > fr.epochs:
         yield f"fr.warmup: {fr.warmup:g} is above fr.epochs = {fr.epochs}"
-    if fr.margin > math.pi / 2:
+    if fr.head == "sphereface":
+        if not 1 <= fr.margin <= 4:
+            yield f"fr.margin: from 1 to 4 for sphereface, a factor of angles, not {fr.margin:g}"
+    elif fr.margin > math.pi / 2:
         yield f"fr.margin: at most half of pi, not {fr.margin:g}"
     most = identities * images
     if fr.batch > most and fr.micro_batch and most % fr.micro_batch:

@@ -17,7 +17,9 @@ from vec2face.config.bounds import Count, Name, Place, Positive, Seed, Several, 
 from vec2face.config.document import read_yaml
 from vec2face.config.sections import (
     Certificates,
+    Evaluation,
     GeneratorConfig,
+    MaskedSet,
     Paths,
     RecognizerConfig,
     Rendered,
@@ -69,7 +71,9 @@ class Params(Section):
     attrop: AttrOP | None  # which images get attributes, and which; null for none
     certificates: Certificates
     training_sets: dict[Name, Place]  # name -> store that a recognizer is trained on
+    masked_sets: dict[Name, MaskedSet]  # more of them, by name: those that a mask goes with
     fr: RecognizerConfig
+    evaluation: Evaluation
     estimators: dict[Name, EstimatorConfig]  # of attributes, by name
     rendered: Rendered
 
@@ -78,13 +82,11 @@ class Params(Section):
     def _listed(cls, value: Any) -> Any:
         return value if isinstance(value, list) else [value]
 
-    @field_validator("training_sets")
+    @field_validator("training_sets", "masked_sets")
     @classmethod
-    def _named_apart(cls, value: dict[str, str]) -> dict[str, str]:
+    def _named_apart(cls, value: dict[str, Any]) -> dict[str, Any]:
         if taken := value.keys() & set(RESERVED):
             raise ValueError(f"{sorted(taken)[0]!r} is the name of another recognizer; choose one")
-        if missing := set(OWN_SETS) - value.keys():
-            raise ValueError(f"{sorted(missing)[0]} is missing; the comparison needs it")
         return value
 
     @field_validator("image_size")
@@ -104,6 +106,14 @@ class Params(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> "Params":
+        if missing := set(OWN_SETS) - self.sets.keys():
+            raise ValueError(
+                f"training_sets: {sorted(missing)[0]} is missing; the comparison needs it"
+            )
+        if twice := self.training_sets.keys() & self.masked_sets.keys():
+            raise ValueError(
+                f"masked_sets: {sorted(twice)[0]} is in training_sets, too; leave it in one"
+            )
         if len(self.sigma) != len(self.sigma_share):
             raise ValueError(
                 f"sigma_share: {len(self.sigma_share)} shares for {len(self.sigma)} values of sigma"
@@ -145,6 +155,13 @@ class Params(Section):
         return params
 
     @property
+    def sets(self) -> dict[str, tuple[str, str | None]]:
+        """Path and mask, if there is one, of every training set, by name."""
+        found: dict[str, tuple[str, str | None]]
+        found = {name: (path, None) for name, path in self.training_sets.items()}
+        return found | {name: (each.path, each.rows) for name, each in self.masked_sets.items()}
+
+    @property
     def fr_seed(self) -> int:
         """The seed of the recognizers' training."""
         return self.seed if self.fr.seed is None else self.fr.seed
@@ -183,8 +200,8 @@ class Params(Section):
                 "paths.second_recognizer: the same as paths.recognizer, so the images are judged "
                 "by what they were trained on. Another recognizer is better"
             )
-        for (one, path), (other, again) in combinations(self.training_sets.items(), 2):
-            if _same(path, again):
+        for (one, (path, rows)), (other, (again, mask)) in combinations(self.sets.items(), 2):
+            if _same(path, again) and rows == mask:
                 yield f"training_sets.{other}: the same as training_sets.{one}"
         most = self.identities * self.images_per_identity
         if self.fr.batch > most:

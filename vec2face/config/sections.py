@@ -211,9 +211,11 @@ class RecognizerConfig(Section):
     backbone: Backbone
     widths: tuple[Size, ...]  # channels of an IResNet's four stages; empty for the backbone's own
     embedding: Size  # length of the embedding
-    head: Literal["arcface", "cosface", "magface"]
+    head: Literal["arcface", "cosface", "magface", "adaface", "curricularface", "sphereface"]
     scale: Positive  # factor on the cosines
-    margin: Weight  # radians of arcface and magface (its lowest), a cosine of cosface
+    # Radians of arcface, curricularface and magface (its lowest), a cosine of cosface, both of
+    # adaface; of sphereface the factor of the angle, at least 1.
+    margin: Weight
     epochs: Count  # passes over the images
     batch: Several  # images in a step, of all processes together; an epoch's rest is left out
     # Images that batch norms see together; null for the whole batch. Processes share the
@@ -233,6 +235,19 @@ class RecognizerConfig(Section):
     compile: StrictBool  # the backbone, by torch.compile; its dropout then draws otherwise
     augment: Augmentation
     released: StrictBool
+
+
+class Evaluation(Section):
+    """How recognizers are compared on the benchmarks."""
+
+    flip: StrictBool  # whether a picture's embedding is added to its mirror image's
+
+
+class MaskedSet(Section):
+    """A training set of which some rows count."""
+
+    path: Place  # faces, in any form of docs/formats.md
+    rows: Place  # an .npy of row positions, each once, in any order
 
 
 class RenderedStore(Section):

@@ -68,7 +68,7 @@ def open_recognizers(
 
 
 def compare(
-    recognizers: Mapping[str, Embed], benchmarks: Mapping[str, Path], work: Path
+    recognizers: Mapping[str, Embed], benchmarks: Mapping[str, Path], work: Path, *, flip: bool
 ) -> tuple[Evaluation, pd.DataFrame]:
     """Verify every recognizer on every benchmark, together with the other processes.
 
@@ -76,6 +76,7 @@ def compare(
         recognizers: by name.
         benchmarks: their files by name.
         work: where finished blocks lie, so that a killed run goes on.
+        flip: whether embeddings of mirror images are added.
 
     Returns:
         The figures, and the ROC curves with the columns recognizer, benchmark, far, tar (shares).
@@ -87,7 +88,7 @@ def compare(
     evaluation: dict[str, dict[str, dict[str, float]]] = {name: {} for name in recognizers}
     curves = []
     for name, path in Progress(benchmarks.items(), "evaluate", unit="benchmark"):
-        results = _verify(recognizers, load_benchmark(path), work / fingerprint(state(path)))
+        results = _verify(recognizers, load_benchmark(path), work / fingerprint(state(path)), flip)
         for recognizer, result in results.items():
             evaluation[recognizer][name] = figures(result)
             far, tar = roc_at(result.distances, result.same)
@@ -113,14 +114,14 @@ def figures(result: Verification) -> dict[str, float]:
 
 
 def _verify(
-    recognizers: Mapping[str, Embed], benchmark: Benchmark, work: Path
+    recognizers: Mapping[str, Embed], benchmark: Benchmark, work: Path, flip: bool
 ) -> dict[str, Verification]:
     """Return every recognizer's result on the first process, nothing on the others."""
     total = len(benchmark.same)
 
     def make(first: int) -> Arrays:
         pairs = range(first, min(first + PAIRS, total))
-        return {"distances": pair_distances(recognizers, benchmark, pairs)}
+        return {"distances": pair_distances(recognizers, benchmark, pairs, flip=flip)}
 
     blocks = Blocks(work, make)
     blocks.finish(range(0, total, PAIRS), benchmark.name)

@@ -10,7 +10,8 @@ files are those that insightface hands out, in a folder with
     meta/ijbb_template_pair_label.txt      template, template, 1 for one person
 
 (``ijbc_`` for IJB-C). Features and options are those of insightface's evaluation: a picture's
-feature is the sum of its own and its mirror image's, weighted by the detector's score.
+feature is the sum of its own and its mirror image's (without ``flip`` its own), weighted by the
+detector's score.
 """
 
 from collections.abc import Callable, Iterable
@@ -122,8 +123,8 @@ def _table(path: Path, kinds: list[type]) -> pd.DataFrame:
     return table
 
 
-def picture_features(ijb: Ijb, embed: Embed, *, block: int = 256) -> np.ndarray:
-    """Return the features (N, D) of the aligned pictures, each added to its mirror image's.
+def picture_features(ijb: Ijb, embed: Embed, *, block: int = 256, flip: bool = True) -> np.ndarray:
+    """Return the features (N, D) of the aligned pictures, with ``flip`` plus their mirror images'.
 
     Raises:
         InputError: naming a picture that is broken.
@@ -132,7 +133,9 @@ def picture_features(ijb: Ijb, embed: Embed, *, block: int = 256) -> np.ndarray:
     for first in Progress(range(0, len(ijb.pictures), block), ijb.name, unit="block"):
         rows = range(first, min(first + block, len(ijb.pictures)))
         crops = np.stack([_crop(ijb.pictures[row], ijb.points[row]) for row in rows])
-        parts.append(embed(crops) + embed(np.ascontiguousarray(crops[:, :, ::-1])))
+        parts.append(embed(crops))
+        if flip:
+            parts[-1] = parts[-1] + embed(np.ascontiguousarray(crops[:, :, ::-1]))
     return np.concatenate(parts)
 
 
@@ -194,6 +197,7 @@ def evaluate_ijb(
     use_detector_score: bool = True,
     use_norm_score: bool = True,
     nearest: bool = False,
+    flip: bool = True,
     rates: Iterable[float] = RATES,
 ) -> dict[float, float]:
     """Return the true accept rate at each false accept rate.
@@ -207,12 +211,13 @@ def evaluate_ijb(
         use_norm_score: weigh them by their features' norm, too, instead of equally.
         nearest: take the corner of the curve that is nearest to a rate, above or below it, as
             insightface does (``tar_nearest_far``).
+        flip: whether mirror images' features are added.
         rates: false accept rates.
 
     Raises:
         InputError: naming a picture that is broken.
     """
-    features = picture_features(ijb, embed)
+    features = picture_features(ijb, embed, flip=flip)
     if not use_norm_score:
         features = features / np.linalg.norm(features, axis=1, keepdims=True)
     if use_detector_score:

@@ -1,6 +1,7 @@
 """Verification of pairs by ten folds, the protocol of insightface.
 
-The embedding of a picture is that of the picture plus that of its mirror image, L2-normalised.
+The embedding of a picture is that of the picture plus that of its mirror image, L2-normalised
+(without ``flip`` that of the picture alone).
 Two pictures are taken for one person when the squared L2 distance of their embeddings is below a
 threshold. Thresholds are 0, 0.01, ..., 3.99; for each of ten contiguous folds (or those that a
 benchmark states) the first threshold that is best on the others is applied to it. Accuracy is the
@@ -100,24 +101,35 @@ def verify(
     )
 
 
-def evaluate(embed: Embed, benchmark: Benchmark, *, block: int = 512) -> Verification:
+def evaluate(
+    embed: Embed, benchmark: Benchmark, *, block: int = 512, flip: bool = True
+) -> Verification:
     """Return the result of one recognizer on one benchmark.
 
     Args:
-        embed: the recognizer; called with pictures and with their mirror images.
+        embed: the recognizer.
         benchmark: encoded pictures 2i and 2i + 1 form pair i.
         block: pictures decoded at a time.
+        flip: whether the mirror image's embedding is added.
 
     Raises:
         InputError: if a picture is broken, naming benchmark and picture.
     """
     runs = cut(0, len(benchmark.same), (block + 1) // 2)
-    found = [pair_distances({"": embed}, benchmark, pairs) for pairs in runs]
+    found = [pair_distances({"": embed}, benchmark, pairs, flip=flip) for pairs in runs]
     return verify(np.concatenate(found)[:, 0], benchmark.same, benchmark.folds)
 
 
-def pair_distances(embeds: Mapping[str, Embed], benchmark: Benchmark, pairs: range) -> np.ndarray:
+def pair_distances(
+    embeds: Mapping[str, Embed], benchmark: Benchmark, pairs: range, *, flip: bool = True
+) -> np.ndarray:
     """Return the squared distances of some pairs under several recognizers.
+
+    Args:
+        embeds: the recognizers.
+        benchmark: has the pairs.
+        pairs: their numbers.
+        flip: whether embeddings of mirror images are added; without it none is computed.
 
     Returns:
         (len(pairs), len(embeds)) float64.
@@ -126,10 +138,13 @@ def pair_distances(embeds: Mapping[str, Embed], benchmark: Benchmark, pairs: ran
         InputError: as ``evaluate``.
     """
     pictures = _decode(benchmark, range(2 * pairs.start, 2 * pairs.stop))
-    mirrored = np.ascontiguousarray(pictures[:, :, ::-1])
     # Sums and distances in float64, as the protocol's reference has them.
     try:
-        sums = [embed(pictures).astype(np.float64) + embed(mirrored) for embed in embeds.values()]
+        sums = [embed(pictures).astype(np.float64) for embed in embeds.values()]
+        if flip:
+            mirrored = np.ascontiguousarray(pictures[:, :, ::-1])
+            for found, embed in zip(sums, embeds.values(), strict=True):
+                found += embed(mirrored)
     except NotFiniteError as error:
         name = f"{benchmark.name}, picture {2 * pairs.start + error.row}"
         raise InputError(error.of(name)) from error

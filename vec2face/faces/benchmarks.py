@@ -1,14 +1,16 @@
-"""Verification benchmarks: ``.bin``, ``.xz``, and folders of images with a list of pairs."""
+"""Verification benchmarks: ``.bin``, ``.xz``, ``.npy``, and images with a list of pairs."""
 
 import logging
 import pickle
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
 
+from vec2face.faces.array_pairs import FLAGS, read_array_pairs
 from vec2face.faces.pairs import is_pair_list, read_pairs
 from vec2face.faces.pickles import read_pickle
 from vec2face.faces.reading import reading, regular
@@ -18,7 +20,8 @@ log = logging.getLogger(__name__)
 
 FOLDS = 10
 _FORMS = (
-    "a .bin, a .xz, images with pairs*.txt or a .csv of path1,path2,issame, or CFP's Protocol/Split"
+    "a .bin, a .xz, a .npy with issame.txt, images with pairs*.txt or a .csv of "
+    "path1,path2,issame, or CFP's Protocol/Split"
 )
 
 
@@ -35,7 +38,7 @@ class Benchmark:
     """
 
     name: str
-    images: list[bytes]
+    images: Sequence[bytes]
     same: np.ndarray
     folds: np.ndarray | None = None
 
@@ -44,7 +47,7 @@ def load_benchmark(path: Path | str) -> Benchmark:
     """Read a benchmark: a file, a list of pairs, or a folder that holds exactly one of them.
 
     The folds are those that a list states. Of other lists, the n-th tenth of the pairs of one
-    person and the n-th tenth of those of two are fold n; so are they in a ``.bin`` in which one of
+    person and the n-th tenth of those of two are fold n; so are they in a file in which one of
     ten contiguous runs holds pairs of one kind alone.
 
     Raises:
@@ -64,8 +67,9 @@ def _load(path: Path) -> Benchmark:
         if len(found) > 1:
             raise InputError(f"{path}: several benchmarks ({', '.join(found)}); name one of them")
         (path,) = found.values()
-    if path.suffix in (".bin", ".xz"):
-        images, same = read_pickle(regular(path))
+    if path.suffix in (".bin", ".xz", ".npy"):
+        read = read_array_pairs if path.suffix == ".npy" else read_pickle
+        images, same = read(regular(path))
         return Benchmark(_name(path), images, same, _folds(path, same, None))
     if path.is_file() and path.suffix not in (".txt", ".csv"):
         raise InputError(f"{path}: not a benchmark; expected {_FORMS}")
@@ -164,10 +168,15 @@ def _candidates(path: Path) -> Iterator[Path]:
             for file in sorted(folder.iterdir()):
                 if file.name.startswith("."):
                     continue
-                if file.is_file() and (file.suffix in (".bin", ".xz") or is_pair_list(file)):
+                if file.is_file() and (_is_known(file) or is_pair_list(file)):
                     yield file
             splits = (folder / "Protocol/Split" / kind for kind in ("FF", "FP"))
             yield from (split for split in splits if is_pair_list(split))
+
+
+def _is_known(file: Path) -> bool:
+    of_arrays = file.suffix == ".npy" and file.with_name(FLAGS).is_file()
+    return of_arrays or file.suffix in (".bin", ".xz")
 
 
 def _name(path: Path) -> str:
@@ -195,20 +204,22 @@ class BenchmarkFaces:
 
     def __init__(self, path: Path | str) -> None:
         self.name = "benchmarks"
-        places: dict[bytes, str] = {}
+        places: dict[bytes, tuple[Sequence[bytes], int, Path]] = {}
         for file in find_benchmarks(path).values():
-            for i, image in enumerate(load_benchmark(file).images):
-                places.setdefault(image, f"{file}: picture {i}")
-        self._images, self._places = list(places), list(places.values())
-        self.labels = np.arange(len(self._images))
+            images = load_benchmark(file).images
+            for i, image in enumerate(images):
+                places.setdefault(sha256(image).digest(), (images, i, file))
+        self._places = list(places.values())
+        self.labels = np.arange(len(self._places))
 
     def __len__(self) -> int:
         """Return how many there are."""
-        return len(self._images)
+        return len(self._places)
 
     def encoded(self, i: int) -> bytes:
         """Return picture i as it is stored."""
-        return self._images[i]
+        images, place, _ = self._places[i]
+        return images[place]
 
     def feature(self, i: int) -> np.ndarray | None:
         """Return nothing: benchmarks hold no features."""
@@ -216,4 +227,5 @@ class BenchmarkFaces:
 
     def where(self, i: int) -> str:
         """Name picture i for an error message."""
-        return self._places[i]
+        _, place, file = self._places[i]
+        return f"{file}: picture {place}"

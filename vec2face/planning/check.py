@@ -22,6 +22,8 @@ from vec2face.config.conflicts import WATCHED
 from vec2face.config.params import Params
 from vec2face.estimators.estimator import open_estimator
 from vec2face.faces.benchmarks import find_benchmarks, load_benchmark
+from vec2face.faces.masked import open_set
+from vec2face.faces.reading import read_array
 from vec2face.faces.source import open_source
 from vec2face.faces.subset import choose_released
 from vec2face.generator.losses import load_lpips
@@ -168,6 +170,9 @@ def _inputs(p: Params) -> Iterator[tuple[str, str, Callable[[str], str]]]:
     yield "paths.generator", p.paths.generator, _generator
     for name, path in p.training_sets.items():
         yield f"training_sets.{name}", path, _faces
+    for name, masked in p.masked_sets.items():
+        yield f"masked_sets.{name}.path", masked.path, _faces
+        yield f"masked_sets.{name}.rows", masked.rows, partial(_masked, masked.path)
     for name in WATCHED:
         path = p.estimators[name].file
         yield f"estimators.{name}.file", path, partial(_estimator, p, name)
@@ -185,9 +190,15 @@ def _outputs() -> set[Path]:
     return {Path(out.fs_path).relative_to(root) for out in repo.index.outs if out.is_in_repo}
 
 
-def _faces(path: str) -> str:
-    source = open_source(path, verify=False)
+def _faces(path: str, rows: str | None = None) -> str:
+    source = open_set(path, rows, verify=False)
     return f"{len(source)} images of {len(np.unique(source.labels))} people"
+
+
+def _masked(path: str, rows: str) -> str:
+    if not Path(path).exists():  # the faces are still to be made
+        return f"{len(read_array(Path(rows)))} rows"
+    return _faces(path, rows)
 
 
 def _image_count(path: str) -> int:
@@ -203,8 +214,10 @@ def _misfit(p: Params, key: str, path: str) -> str:
             given = open_recognizer(p.paths.recognizer).dimension
             if given != open_generator(path).dimension:
                 return f"paths.recognizer gives {given}"
-    if key.startswith("training_sets.") and p.fr.micro_batch:
-        images = _image_count(path)
+    section, name, *rest = key.split(".")
+    trained_on = section == "training_sets" or (section, rest) == ("masked_sets", ["rows"])
+    if trained_on and p.fr.micro_batch and Path(p.sets[name][0]).exists():
+        images = len(open_set(*p.sets[name], verify=False))
         if min(p.fr.batch, images) % p.fr.micro_batch:
             return f"fr.micro_batch = {p.fr.micro_batch} does not divide them (fr.batch is larger)"
     return ""

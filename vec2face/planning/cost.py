@@ -284,7 +284,7 @@ def pipeline_cost(
                 made * pixels,
                 fr_network + (p.fr.micro_batch or p.fr.batch) * fr.kept,
             )
-            for which in p.training_sets
+            for which in p.sets
         ),
         StageCost("measure", min(made, 20_000) * judges),
         StageCost(
@@ -303,6 +303,7 @@ def pipeline_cost(
             cpu_flop=2 * 512.0 * (made + 2 * p.identities) * real,
         ),
         StageCost(
-            "evaluate", 2 * benchmark_images * ((1 + len(p.training_sets)) * fr.forward + judges)
+            "evaluate",
+            (1 + p.evaluation.flip) * benchmark_images * ((1 + len(p.sets)) * fr.forward + judges),
         ),
     ]

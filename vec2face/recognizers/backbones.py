@@ -1,4 +1,9 @@
-"""Recognition backbones by name: those of the paper's Table 9, and small ones for laptops."""
+"""Recognition backbones by name: the paper's Table 9, others of the field, and small ones.
+
+The depth of 152 is that of face.evoLVe's IR-152 and of insightface's MXNet network, the blocks a
+stage of He et al.'s ResNet-152 with two convolutions a block. (Others, such as TFace, give this
+name to bottlenecks.) Sizes of transformers are those of insightface's arcface_torch.
+"""
 
 from collections.abc import Sequence
 from typing import Any, get_args
@@ -17,11 +22,12 @@ DEPTHS = {
     "34": (3, 4, 6, 3),
     "50": (3, 4, 14, 3),
     "100": (3, 13, 30, 3),
+    "152": (3, 8, 36, 3),
     "200": (6, 26, 60, 6),
 }
 WIDTHS = (64, 128, 256, 512)
-TRANSFORMERS = {"vit_s": (512, 12), "vit_b": (512, 24)}
-"""Width and blocks of what face recognition calls "S" and "B"."""
+TRANSFORMERS = {"vit_s": (512, 12), "vit_b": (512, 24), "vit_l": (768, 24)}
+"""Width and blocks of what face recognition calls "S", "B" and "L"."""
 
 NAMES: tuple[str, ...] = get_args(Backbone)
 
@@ -54,8 +60,8 @@ def build_backbone(
     """Build an untrained backbone.
 
     Args:
-        name: one of ``NAMES``: ``iresnet50``, ``se_iresnet50``, ..., ``vit_s``, ``vit_b``; the
-            number is the paper's, ``se_iresnet10`` has one block a stage.
+        name: one of ``NAMES``: ``iresnet50``, ``se_iresnet50``, ..., ``vit_s``, ``vit_l``; the
+            number is the field's, ``se_iresnet10`` has one block a stage.
         image_size: side of the input; a multiple of 8, for transformers any from 9.
         embedding: length of the embedding.
         widths: channels of the four stages of an IResNet, default 64, 128, 256, 512, or those of

@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from vec2face.randomness import stream
-from vec2face.recognizers.heads import MarginHead
+from vec2face.recognizers.margins import MarginHead
 from vec2face.runtime.files import InputError
 from vec2face.runtime.processes import Group
 
@@ -42,6 +42,7 @@ class PartialFC:
         sample_rate: probability that an identity without an image in a batch takes part.
         momentum: of SGD.
         weight_decay: of SGD.
+        micro_batch: images whose running means a head takes together; None for all of a call.
         device: where the weights lie; default the group's.
 
     The start weights are drawn from PyTorch's global generator, which moves on by the whole head.
@@ -65,6 +66,7 @@ class PartialFC:
         sample_rate: float = 1.0,
         momentum: float = 0.9,
         weight_decay: float = 5e-4,
+        micro_batch: int | None = None,
         device: torch.device | str | None = None,
     ) -> None:
         if not 0 < sample_rate <= 1:
@@ -75,7 +77,10 @@ class PartialFC:
                 "start fewer (VEC2FACE_PROCESSES)"
             )
         self.head = head
+        for name, buffer in head.named_buffers():  # running means, of all identities
+            setattr(head, name, buffer.to(device or group.device))
         self.group = group
+        self.micro_batch = micro_batch
         self.seed = seed
         self.sample_rate = sample_rate
         self.factors = momentum, weight_decay
@@ -124,7 +129,8 @@ class PartialFC:
         own = torch.where((own >= 0) & (own < len(self.share)), own, -1)
         if self.place is not None:
             own = torch.where(own >= 0, self.place[own], -1)
-        logits, penalty = self.head(embeddings, own, self.rows)
+        parts = len(embeddings) // (self.micro_batch or len(embeddings))
+        logits, penalty = self.head(embeddings, own, self.rows, parts=parts, total=self.group.sum)
         if self.group.size > 1:
             loss, right = _CrossEntropy.apply(logits, own)
         else:
@@ -144,18 +150,21 @@ class PartialFC:
             self.momentum[self.active], self.weight[self.active] = speed, self.rows
 
     def state(self) -> dict[str, Tensor]:
-        """Return weights and momentum of the whole head on the first process; all call together.
+        """Return the whole head's weights, momentum and buffers on the first; all call together.
 
         The other processes get empty tensors. A state does not say how many processes there were.
         """
         parts = {"weight": self.weight, "momentum": self.momentum}
-        return {name: _collect(rows, self.classes, self.group) for name, rows in parts.items()}
+        whole = {name: _collect(rows, self.classes, self.group) for name, rows in parts.items()}
+        return whole | dict(self.head.named_buffers())
 
     def load(self, state: dict[str, Tensor]) -> None:
         """Take this process's share of what ``state`` gave the first."""
         own = slice(self.share.start, self.share.stop)
         self.weight.copy_(state["weight"][own])
         self.momentum.copy_(state["momentum"][own])
+        for name, buffer in self.head.named_buffers():
+            buffer.copy_(state[name])
 
 
 def initial_rows(classes: int, embedding: int, share: range) -> Tensor:

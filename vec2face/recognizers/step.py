@@ -77,7 +77,14 @@ class RecognizerRun:
             rule: dict[str, Any] = {"scale": config.scale, "margin": config.margin}
             head = build_head(config.head, *shape, **rule, released=config.released)
         sgd: dict[str, Any] = {"momentum": config.momentum, "weight_decay": config.weight_decay}
-        self.head = PartialFC(head, group, seed=seed, sample_rate=config.sample_rate, **sgd)
+        self.head = PartialFC(
+            head,
+            group,
+            seed=seed,
+            sample_rate=config.sample_rate,
+            micro_batch=config.micro_batch,
+            **sgd,
+        )
         self.parameters = [p for p in self.backbone.parameters() if p.requires_grad]
         groups: list[dict[str, Any]] = [
             {"params": [p for p in self.parameters if p.ndim > 1]},
@@ -92,7 +99,7 @@ class RecognizerRun:
         self.autocast = torch.autocast(
             kind, self.precision, enabled=self.precision != torch.float32
         )
-        self.statistics = RunningStatistics(self.backbone)
+        self.statistics = RunningStatistics(self.backbone, head)
         self.patience = Patience("fr")
 
     def step(self, batch: Batch) -> dict[str, float] | None:
@@ -194,15 +201,15 @@ class RecognizerRun:
 
 
 class RunningStatistics:
-    """The buffers of batch norms through a step of several micro-batches.
+    """The buffers of batch norms, and of a head, through a step of several micro-batches.
 
     A batch norm moves its statistics with every forward pass, so that they would depend on how many
     passes a process makes. Here all micro-batches start from those of the step's beginning, and the
     step ends with the mean of what they made of them.
     """
 
-    def __init__(self, network: nn.Module) -> None:
-        self.buffers = list(network.buffers())
+    def __init__(self, *modules: nn.Module) -> None:
+        self.buffers = [buffer for module in modules for buffer in module.buffers()]
         self.averaged = [b for b in self.buffers if b.is_floating_point()]  # not the counters
 
     @torch.no_grad()

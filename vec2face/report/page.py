@@ -149,7 +149,7 @@ def page(
         metrics=sorted(metrics.items()),
         tables=tables,
         pictures={name: _data_uri(path) for name, path in pictures.items()},
-        trained=in_order(p.training_sets),
+        trained=in_order(p.sets),
     )
 
 
