@@ -10,10 +10,12 @@ import pytest
 
 from ablations import layout, results, table10
 from ablations.roots import Root
-from ablations.study import Table
-from tests.parameters import PAPER, changed
+from ablations.study import Table, read_study
+from tests.parameters import PAPER, ROOT, changed
+from vec2face.report.gate import Rules
+from vec2face.report.results import Results
 from vec2face.report.tables import paper_table
-from vec2face.runtime.files import InputError
+from vec2face.runtime.files import InputError, write_json
 
 PROJECT = Path(__file__).parents[2]
 TABLE = Table.model_validate(
@@ -44,6 +46,22 @@ def test_metrics_are_flat_with_one_name_a_row():
         "table5.real.avg": 90.0,
         "table5.real.avg_std": 0.0,
     }
+
+
+def test_the_gate_reads_how_far_the_default_scatters(tmp_path):
+    judged = {"avg", "recovery", "real_avg", "untrained_avg", "separated_share"}
+    assert judged <= Rules.load(ROOT / "gate.yaml").metrics.keys()
+    metrics = sorted(judged)
+    runs = {
+        ("default", seed): {name: 0.5 + seed * n for n, name in enumerate(metrics)}
+        for seed in (0, 1, 2)
+    }
+    flat = layout.flat("seeds", layout.cells(read_study().table("seeds"), runs))
+    (tmp_path / "params.yaml").write_text("seed: 0\n")
+    write_json(tmp_path / "reports/ablations/seeds.json", flat)
+    write_json(tmp_path / "reports/quality.json", {"separated_share": 0.5})
+    expected = {name: float(n) for n, name in enumerate(metrics)}
+    assert Results.read(tmp_path, "run").deviations == expected
 
 
 def test_rows_stand_beside_the_papers():

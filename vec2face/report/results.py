@@ -107,10 +107,13 @@ def flattened(content: Any, above: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _deviations(seeds: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
-    """Yield those of the variant ``default``, the parameters as they are."""
-    for key, found in seeds.get("default", {}).items():
-        if isinstance(found, dict) and isinstance(found.get("std"), int | float):
-            yield key, found["std"]
+    """Yield those of the table ``seeds``, ``seeds.<recognizer>.<metric>_std``, by metric."""
+    for name, value in seeds.items():
+        table, _, place = name.partition(".")
+        row, _, column = place.partition(".")
+        if table == "seeds" and column.endswith("_std") and isinstance(value, int | float):
+            metric = column.removesuffix("_std")
+            yield (metric if row == "default" else f"{row}_{metric}"), value
 
 
 def _stages(lock: Path) -> dict[str, Made]:
