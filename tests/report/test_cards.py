@@ -91,6 +91,16 @@ def test_hashes_are_those_that_dvc_noted(run):
         card("recognizer", run, "MIT", "other")
 
 
+def test_a_recognizer_of_some_rows_of_a_set_has_a_card(run):
+    masked = {"path": "photos.lmdb", "rows": "rows.npy"}
+    p = changed(run.p, masked_sets={"few": masked})
+    out = {"path": "models/fr/few.safetensors", "md5": "0123"}
+    lock = {"masked_recognizer@few": {"outs": [out]}}
+    text = card("recognizer", dataclasses.replace(run, p=p, lock=lock), "MIT", "few")
+    assert "trained on `photos.lmdb`, rows of `rows.npy` by" in text
+    assert "| `models/fr/few.safetensors` | 0123 |" in text
+
+
 def test_a_licence_is_stated_where_there_are_photographs(run):
     assert licence_of(run.p) == "MIT"
     photos = changed(run.p, world="photos")

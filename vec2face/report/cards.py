@@ -18,15 +18,13 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from vec2face.config.document import read_yaml
 from vec2face.config.params import Params
 from vec2face.evaluation.roles import Evaluation, Role, in_order
+from vec2face.report.results import OTHERS
 from vec2face.report.tables import flat_metrics, ordered, read_evaluation, read_json, title
 from vec2face.runtime.files import InputError
 
 Kind = Literal["generator", "recognizer", "dataset"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 ARXIV = "arxiv:2409.02979"
-OTHERS = ("sampling", "perturbation", "quality", "labels", "leaks")
-"""The files of the stages' figures, beside that of the evaluation."""
-
 _SIZES = ("1K", "10K", "100K", "1M", "10M", "100M", "1B", "10B")
 
 
@@ -107,10 +105,12 @@ def card(kind: Kind, run: Run, licence: str, trained_on: str = "generated") -> s
     Raises:
         InputError: no recognizer was trained on such a set.
     """
-    if trained_on not in run.p.training_sets:
-        known = ", ".join(run.p.training_sets)
+    if trained_on not in run.p.sets:
+        known = ", ".join(run.p.sets)
         raise InputError(f"training_sets.{trained_on}: no such set; there are {known}")
-    stage = f"recognizer@{trained_on}" if kind == "recognizer" else kind
+    path, rows = run.p.sets[trained_on]
+    recognizer = "masked_recognizer" if rows else "recognizer"
+    stage = f"{recognizer}@{trained_on}" if kind == "recognizer" else kind
     (role,) = in_order([trained_on])
     environment = Environment(
         loader=PackageLoader("vec2face.report", "cards"),
@@ -126,6 +126,7 @@ def card(kind: Kind, run: Run, licence: str, trained_on: str = "generated") -> s
         bibtex=bibtex(run.citation["preferred-citation"]),
         inputs=run.inputs(stage),
         role=role,
+        trained_on=f"`{path}`, rows of `{rows}`" if rows else f"`{path}`",
         accuracies=_accuracies(run.evaluation, role.name),
         compared=_compared(run),
         figure=lambda key, form="{}": _figure(run.metrics, key, form),
