@@ -10,6 +10,7 @@ python -m vec2face card dataset out/faces --url https://huggingface.co/datasets/
 import argparse
 from pathlib import Path
 
+from vec2face.cli.destination import check_new
 from vec2face.cli.result import add_json, tell
 
 HELP = "the card of a generator, recognizer or dataset, from the results of a run"
@@ -38,8 +39,7 @@ def run(given: argparse.Namespace) -> int:
 
     readme, metadata = (Path(given.folder) / name for name in ("README.md", "croissant.json"))
     for file in (readme, metadata):
-        if file.exists():
-            raise InputError(f"{file}: exists already; remove it to have it made again")
+        check_new(str(file))
     run = Run.load(*map(Path, (given.params, given.reports, given.lock, given.citation)))
     licence = licence_of(run.p, given.license)
     text = card(given.kind, run, licence, given.set)

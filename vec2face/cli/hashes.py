@@ -7,6 +7,7 @@ python -m vec2face hashes data/generated hashes.txt
 
 import argparse
 
+from vec2face.cli.destination import check_new
 from vec2face.cli.result import add_json, tell
 
 HELP = "what a generated set is made of, and a hash for each image"
@@ -35,10 +36,8 @@ def run(given: argparse.Namespace) -> int:
     from vec2face.dataset.hashes import write_hashes  # noqa: PLC0415
     from vec2face.dataset.origin import Origin  # noqa: PLC0415
     from vec2face.faces.source import open_source  # noqa: PLC0415
-    from vec2face.runtime.files import InputError  # noqa: PLC0415
 
-    if Path(given.destination).exists():
-        raise InputError(f"{given.destination}: exists already; remove it or choose another name")
+    check_new(given.destination)
     origin = Origin(Params.load(given.params), Path(given.identities), Path(given.pca))
     write_hashes(given.destination, open_source(given.store), origin)
     files = {role: str(file) for role, file in origin.inputs.items()}

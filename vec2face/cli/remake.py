@@ -7,6 +7,7 @@ python -m vec2face remake hashes.txt data/generated
 import argparse
 from pathlib import Path
 
+from vec2face.cli.destination import check_new
 from vec2face.cli.hashes import add_places
 from vec2face.cli.options import whole
 from vec2face.cli.result import add_json, tell
@@ -32,11 +33,10 @@ def run(given: argparse.Namespace) -> int:
     from vec2face.config.params import Params  # noqa: PLC0415
     from vec2face.dataset.hashes import Hashes  # noqa: PLC0415
     from vec2face.faces.store_writer import FaceStoreWriter  # noqa: PLC0415
-    from vec2face.runtime.files import InputError, whole_folder  # noqa: PLC0415
+    from vec2face.runtime.files import whole_folder  # noqa: PLC0415
     from vec2face.runtime.progress import Progress  # noqa: PLC0415
 
-    if Path(given.destination).exists():
-        raise InputError(f"{given.destination}: exists already; remove it or choose another name")
+    check_new(given.destination)
     hashes = Hashes(given.hashes)
     origin = hashes.origin(Params.load(given.params), Path(given.identities), Path(given.pca))
     rows = range(hashes.images) if given.row is None else sorted({*given.row})
