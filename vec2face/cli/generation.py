@@ -14,16 +14,15 @@ from vec2face.cli.destination import check_new
 from vec2face.cli.opening import features_of, open_given, open_run
 from vec2face.config.attributes import AimGroup, AttrOP
 from vec2face.config.params import Params
-from vec2face.dataset.aims import Aims, aims_of
+from vec2face.dataset.aims import Aims
 from vec2face.dataset.generate import BLOCK
 from vec2face.dataset.perturbation import Perturbation
 from vec2face.dataset.recipe import Recipe
-from vec2face.dataset.rows import Row, Rows
+from vec2face.dataset.rows import Row, Rows, open_aims
 from vec2face.faces.images import decode
 from vec2face.faces.reading import read_array
-from vec2face.faces.source import Selection, load_images, open_readable
+from vec2face.faces.source import Selection, load_images
 from vec2face.faces.store_writer import FaceStoreWriter
-from vec2face.generator.released import open_generator
 from vec2face.identities.filter import sample_identities
 from vec2face.identities.pca import PCA
 from vec2face.recognizers.features import open_recognizer
@@ -168,10 +167,7 @@ def _aims(given: argparse.Namespace, p: Params, quality: int) -> Aims | None:
             "section from params/photos.yaml"
         )
     attrop = _aiming(p.attrop, asked, given.params) if asked else p.attrop
-    faces: Any = None
-    if any(isinstance(value, str) for group in attrop.groups for value in group.aims.values()):
-        faces = open_readable(p.paths.pca_faces, corrupt=p.subset.corrupt)  # for percentiles
-    return aims_of(p, attrop, open_generator(p.paths.generator), faces, quality)
+    return open_aims(p, attrop, quality)
 
 
 def _aiming(attrop: AttrOP, asked: list[str], where: str) -> AttrOP:

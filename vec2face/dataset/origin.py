@@ -14,13 +14,11 @@ import numpy as np
 
 from vec2face.config.attributes import AttrOP
 from vec2face.config.params import Params
-from vec2face.dataset.aims import Aims, aims_of, asked_of
+from vec2face.dataset.aims import Aims, asked_of
 from vec2face.dataset.perturbation import Perturbation
 from vec2face.dataset.recipe import Recipe
-from vec2face.dataset.rows import Rows
+from vec2face.dataset.rows import Rows, open_aims
 from vec2face.faces.reading import read_array
-from vec2face.faces.source import open_readable
-from vec2face.generator.released import open_generator
 from vec2face.identities.pca import PCA
 from vec2face.runtime.files import InputError
 
@@ -84,11 +82,7 @@ class Origin:
 
     def _attributes(self, p: Params, attrop: AttrOP, quality: int) -> Aims:
         """Return what AttrOP aims at; note it as numbers, which ask no faces for percentiles."""
-        faces: Any = None
-        if any(isinstance(aim, str) for group in attrop.groups for aim in group.aims.values()):
-            faces = open_readable(Path(p.paths.pca_faces), corrupt=p.subset.corrupt)
-        generator = open_generator(self.inputs["generator"])  # the form that has a gradient
-        aims = aims_of(p, attrop, generator, faces, quality)
+        aims = open_aims(p, attrop, quality)
         groups = [{"share": group.share, "aims": dict(group.aims)} for group in aims.groups]
         self.parameters["attrop"] = attrop.model_dump(mode="json") | {"groups": groups}
         return aims

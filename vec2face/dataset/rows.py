@@ -7,18 +7,41 @@ batch. So the whole batches are drawn in which ``generate`` would draw the sampl
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 
-from vec2face.dataset.aims import Aims
+from vec2face.config.attributes import AttrOP
+from vec2face.config.params import Params
+from vec2face.dataset.aims import Aims, aims_of
 from vec2face.dataset.attrop import Result
 from vec2face.dataset.generate import BLOCK, generate_images
 from vec2face.dataset.perturbation import Perturbation
 from vec2face.dataset.recipe import Recipe
 from vec2face.faces.images import encode
+from vec2face.faces.source import open_readable
+from vec2face.generator.released import open_generator
 from vec2face.identities.cosines import cosines
 from vec2face.identities.nearest import Crowd, nearest
+
+
+def open_aims(p: Params, attrop: AttrOP, quality: int) -> Aims:
+    """Return what AttrOP aims at; faces are opened only where a percentile of theirs is asked for.
+
+    Args:
+        p: the parameters, for paths, estimators and counts.
+        attrop: what is asked for.
+        quality: of the JPEGs.
+
+    Raises:
+        InputError: as ``aims_of``; or there are no such faces.
+    """
+    faces: Any = None
+    if any(isinstance(aim, str) for group in attrop.groups for aim in group.aims.values()):
+        faces = open_readable(p.paths.pca_faces, corrupt=p.subset.corrupt)
+    generator = open_generator(p.paths.generator)  # the form that has a gradient
+    return aims_of(p, attrop, generator, faces, quality)
 
 
 @dataclass(frozen=True)
