@@ -3,7 +3,6 @@
 import contextlib
 import fcntl
 import os
-import platform
 import socket
 import time
 from collections.abc import Iterator
@@ -61,16 +60,3 @@ def _take(locks: dict) -> str | None:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return name
     return None
-
-
-@cache
-def processor() -> str:
-    """Name the kind of processor that computes here: the GPU's, or else the CPU's."""
-    if devices() != (CPU,):
-        import torch  # noqa: PLC0415
-
-        return torch.cuda.get_device_name(0)
-    about = Path("/proc/cpuinfo")
-    lines = about.read_text().splitlines() if about.is_file() else []
-    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return next(iter(models), platform.processor() or platform.machine())

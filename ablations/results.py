@@ -6,7 +6,6 @@ among them. Not what the stages made, whose bytes differ from one kind of proces
 """
 
 import hashlib
-import json
 import logging
 from collections.abc import Iterable
 from pathlib import Path
@@ -14,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from ablations.devices import processor
 from ablations.pipeline import values
 from ablations.roots import Root
 from vec2face.faces.reading import read_array
@@ -22,6 +20,7 @@ from vec2face.faces.source import open_source
 from vec2face.identities.cosines import cosines, norms
 from vec2face.report.tables import flat_metrics, read_evaluation, read_json
 from vec2face.runtime.files import fingerprint, write_json
+from vec2face.runtime.machine import kind_of_processor
 from vec2face.runtime.resume import state
 
 log = logging.getLogger(__name__)
@@ -73,7 +72,7 @@ def differences(one: Any, other: MadeOf) -> list[str]:
 
 def keep(path: Path, variant: str, seed: int, made: MadeOf, metrics: dict[str, float]) -> None:
     """Write a result."""
-    about = {"variant": variant, "seed": seed, "processor": processor()}
+    about = {"variant": variant, "seed": seed, "processor": kind_of_processor()}
     write_json(path, {**about, "made_of": made, "metrics": metrics})
 
 
@@ -104,4 +103,4 @@ def vector_figures(root: Root) -> dict[str, float]:
 
 def read_metrics(path: Path) -> dict[str, float] | None:
     """Return the metrics of a result as it is, or None if there is none."""
-    return json.loads(path.read_text())["metrics"] if path.is_file() else None
+    return read_json(path)["metrics"] if path.is_file() else None
