@@ -150,7 +150,7 @@ class Study(Section):
         if table.others is None:
             return table
         content = read_yaml(base / self.variants[table.others].parameters)
-        further = set(content["training_sets"]) - set(OWN_SETS)
+        further = {*content["training_sets"], *content["masked_sets"]} - {*OWN_SETS}
         rows = {name: Row(variant=table.others, of=name) for name in sorted(further)}
         return table.model_copy(update={"rows": {**table.rows, **rows}})
 
