@@ -6,7 +6,7 @@ slope of a line through all seeds of all rows. A statement
 
 - holds if every claim is significant,
 - does not hold if one is significant the other way round,
-- is within noise otherwise,
+- is within noise otherwise (that one value is no more than another holds then),
 - cannot be tested here if it says why, or a row of it has fewer than two seeds.
 
 Three seeds find differences of some standard deviations only; within noise is no refutation.
