@@ -71,10 +71,12 @@ def test_sets_of_others_get_rows_of_table_1(tmp_path):
     (tmp_path / "params").mkdir()
     content = yaml.safe_load((PROJECT / "params/study.yaml").read_text())
     content["training_sets"]["dcface"] = "data/external/dcface.rec"
+    content["masked_sets"]["some"] = {"path": "data/external/all.rec", "rows": "rows.npy"}
     (tmp_path / "params/study.yaml").write_text(yaml.safe_dump(content))
     rows = STUDY.table("table1", tmp_path).rows
     assert (rows["dcface"].variant, rows["dcface"].of) == ("yaw_85", "dcface")
-    assert set(rows) - {"dcface"} == set(STUDY.tables["table1"].rows)
+    assert (rows["some"].variant, rows["some"].of) == ("yaw_85", "some")
+    assert set(rows) - {"dcface", "some"} == set(STUDY.tables["table1"].rows)
 
 
 def test_every_variant_is_shown():
