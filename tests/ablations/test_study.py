@@ -139,3 +139,14 @@ def test_sets_cost_by_their_size(tmp_path):
     each = seconds["recognizer@generated"] / made
     assert seconds["recognizer@few"] == pytest.approx(6 * 6 * each)
     assert seconds["recognizer@mixed"] == pytest.approx((24 * 3 + real) * each)
+
+
+def test_a_table_is_made_anew_when_a_module_changes_that_makes_it():
+    others = {"__init__", "__main__", "costs", "devices", "ladder", "table10", "verdicts"}
+    wanted = {f"ablations/{m.name}" for m in PROJECT.glob("ablations/*.py") if m.stem not in others}
+    stages = yaml.safe_load((PROJECT / "ablations/dvc.yaml").read_text())["stages"]
+    made = {name: set(stage["deps"]) for name, stage in stages.items() if name in STUDY.tables}
+    assert made.keys() == STUDY.tables.keys()
+    assert not [
+        name for name, deps in made.items() if {d for d in deps if d[-3:] == ".py"} != wanted
+    ]

@@ -132,15 +132,26 @@ def test_the_scatter_over_seeds_counts_as_noise():
     assert average_.verdict == "same"
 
 
-def test_a_metric_that_one_of_two_lacks_is_shown_and_not_judged():
-    base = run({"generated": EXACT}, others={"attrop_0_yaw_second_bias": 1.0})
-    decision = decide(base, run({"generated": EXACT}), RULES)
-    assert verdicts(decision)["attrop_0_yaw_second_bias"] == "not measured"
-    assert decision.code == 0
+def test_a_metric_that_the_head_has_lost_is_refused_unless_it_is_named():
+    key = "attrop_0_yaw_second_bias"
+    base, head = run({"generated": EXACT}, "base", others={key: 1.0}), run({"generated": EXACT})
+    lost = decide(base, head, RULES)
+    assert lost.refused == [f"run lacks what base has; if that is meant, --across {key}"]
+    assert lost.code == 2
+    named = decide(base, head, RULES, across=[key])
+    assert verdicts(named)[key] == "not measured"
+    assert named.code == 0
+    gained = decide(head, base, RULES)
+    assert verdicts(gained)[key] == "not measured"
+    assert gained.code == 0
 
 
 def read_at(checksum):
     return {"evaluate": Made("", {"data/rendered/benchmarks": checksum}, {})}
+
+
+UNPROVED = dict(run({"generated": EXACT}).metrics)
+del UNPROVED["mislabelled_vectors"]
 
 
 @pytest.mark.parametrize(
@@ -153,7 +164,7 @@ def read_at(checksum):
         ({"processor": "another"}, "processor"),
         ({"evaluation": {"generated": EXACT | {"mine": EXACT["lfw"]}}}, "benchmarks"),
         ({"evaluation": {}}, "has no reports/evaluation.json"),
-        ({"metrics": {}}, "has no mislabelled_vectors"),
+        ({"metrics": UNPROVED}, "has no mislabelled_vectors"),
         ({"stages": read_at("other")}, "the content of paths.benchmarks"),
     ],
 )
@@ -182,7 +193,7 @@ def test_what_two_runs_do_not_record_is_said_and_what_is_let_differ_is_named_rig
     decision = decide(base, head, RULES, across=["fr.epochs"])
     assert decision.code == 0
     assert "Nothing says on what kind of processor old was made." in decision.notes
-    with pytest.raises(InputError, match="--across tau: no entry"):
+    with pytest.raises(InputError, match="--across tau: no metric"):
         decide(base, head, RULES, across=["tau"])
 
 

@@ -23,7 +23,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--rules", default="gate.yaml", help="what is judged, and how")
     parser.add_argument(
-        "--across", nargs="+", default=[], metavar="KEY", help="let these of `same` differ"
+        "--across",
+        nargs="+",
+        default=[],
+        metavar="KEY",
+        help="let these of `same` differ, or these metrics be missing",
     )
     parser.add_argument(
         "--unchecked",

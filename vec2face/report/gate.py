@@ -123,18 +123,20 @@ def decide(
         base: the run before the change.
         head: the run after it.
         rules: what is judged, and how.
-        across: entries of ``rules.same`` in which the two may differ.
+        across: entries of ``rules.same`` in which the two may differ, and metrics which the head
+            may lack.
         doubts: other reasons why they cannot be compared.
 
     Returns:
         The decision. A broken proof makes the head worse, whatever it is compared with.
 
     Raises:
-        InputError: ``across`` names no entry of ``rules.same``.
+        InputError: ``across`` names neither.
     """
-    if unknown := set(across) - set(rules.same):
+    if unknown := set(across) - {*rules.same, *rules.metrics}:
         raise InputError(
-            f"--across {min(unknown)}: no entry of `same` in gate.yaml: {', '.join(rules.same)}"
+            f"--across {min(unknown)}: no metric and no entry of `same` in gate.yaml: "
+            f"{', '.join(rules.same)}"
         )
     refused = [*doubts, *_incomparable(base, head, rules, across)]
     errors = errors_of_difference(base, head, rules.metrics)
@@ -156,6 +158,10 @@ def _incomparable(
     for key, metric in rules.metrics.items():
         if metric.better == "zero" and key not in head.metrics:
             yield f"{head.name} has no {key}, which must be proved to be zero"
+    judged = [key for key, metric in rules.metrics.items() if metric.better != "zero"]
+    lost = [k for k in judged if k in base.metrics.keys() - head.metrics.keys() - {*across}]
+    if lost and head.evaluation:
+        yield f"{head.name} lacks what {base.name} has; if that is meant, --across {' '.join(lost)}"
     for key in rules.same:
         if key in across:
             continue
